@@ -1,0 +1,154 @@
+"""What refused launches teach: how long to stay away from a pool, and when to try one node again.
+
+A refusal is remembered per instance type, zone where known, and market; a quota refusal for every
+type of the family, since they share it. It ends only by proof: after the back-off one probe node may
+be launched, and only when AWS grants it may the pool grow further. Times are seconds.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from control_lambda.core.fleet import Fleet, Pool, Unit
+from control_lambda.core.model import Evidence, Kind, PoolSignals, Refusal
+
+Refusals = Mapping[str, Refusal]
+
+# The first back-off by kind, doubled by every further refused probe. A refused launch costs nothing, so
+# shortages, which end by themselves, are probed often; what only a person mends is probed rarely.
+FIRST_BACK_OFF: Final[Mapping[Kind, float]] = {
+    Kind.SHORTAGE: 120,
+    Kind.UNKNOWN: 120,
+    Kind.NO_ADDRESSES: 600,
+    Kind.NEVER_READY: 900,
+    Kind.QUOTA: 1800,
+    Kind.UNSUPPORTED: 3600,
+    Kind.PERMISSION: 3600,
+}
+LONGEST_BACK_OFF: Final[Mapping[Kind, float]] = {
+    Kind.SHORTAGE: 600,
+    Kind.UNKNOWN: 600,
+    Kind.NO_ADDRESSES: 3600,
+    Kind.NEVER_READY: 3600,
+    Kind.QUOTA: 3600,
+    Kind.UNSUPPORTED: 14400,
+    Kind.PERMISSION: 14400,
+}
+# A node that is not ready after this many start times will not be.
+NEVER_READY_STARTS: Final = 2.0
+# How long an interrupted node is left out: AWS takes it after two minutes, the group drops it soon after.
+INTERRUPTION_SECONDS: Final = 300.0
+
+# AWS counts vCPUs per family of instance types; the families that carry accelerators.
+_FAMILIES: Final = (("vt", "G and VT"), ("g", "G and VT"), ("inf", "Inf"), ("trn", "Trn"), ("p", "P"))
+
+
+def family(instance_type: str) -> str:
+    """The quota family of an instance type: `g5.xlarge` -> `G and VT`, `inf2.xlarge` -> `Inf`."""
+    letters = re.match(r"[a-z]+", instance_type)
+    prefix = letters.group() if letters else instance_type
+    return next((name for start, name in _FAMILIES if prefix == start), "Standard")
+
+
+def remember(refusals: Refusals, evidence: Iterable[Evidence], fleet: Fleet) -> dict[str, Refusal]:
+    """The refusals with new evidence in them; evidence that is not newer than what was taken is ignored.
+
+    Refusals that come before the back-off is over belong to the same episode: they renew it, but do
+    not double it.
+    """
+    known = dict(refusals)
+    for item in sorted(evidence, key=lambda found: (found.at, found.pool, found.kind)):
+        pool = fleet.pool_named.get(item.pool)
+        if pool is None or item.kind is Kind.INTERRUPTION:
+            continue
+        key = _key(item, pool, fleet.unit_of[item.pool])
+        old = known.get(key)
+        if old is None or item.at > old.at:
+            known[key] = _episode(old, item)
+    return known
+
+
+def forget_proven(refusals: Refusals, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float) -> dict[str, Refusal]:
+    """The refusals less those that a node launched since has disproved.
+
+    A disproved one stays, with count 0, so that late reports of the same refusal are recognised. That
+    a node launches proves nothing about nodes that never get ready: those are forgiven once twice the
+    start time has passed after the back-off without another one.
+    """
+    return {
+        key: _proven(refusal, at) if _is_disproved(key, refusal, pools, fleet, at) else refusal
+        for key, refusal in refusals.items()
+    }
+
+
+def overdue(signals: PoolSignals, unit: Unit, at: float) -> list[str]:
+    """The nodes that are not ready although twice the unit's start time has passed since launch."""
+    latest = at - NEVER_READY_STARTS * unit.profile.start_seconds
+    return [node for node, launched in signals.starting.items() if launched < latest]
+
+
+def refusal_of(refusals: Refusals, pool: Pool, unit: Unit) -> Refusal | None:
+    """The refusal that stands against a pool; of several the one with the longest back-off."""
+    standing = [refusal for key, refusal in refusals.items() if refusal.count and _covers(key, refusal, pool, unit)]
+    return max(standing, key=lambda refusal: (refusal.until, refusal.kind), default=None)
+
+
+def launch_limit(refusal: Refusal | None, signals: PoolSignals, most: int, at: float) -> int:
+    """How many nodes a pool may have: `most`, or while a refusal stands what is in service and a probe.
+
+    The probe may be launched once the back-off is over, and one at a time.
+    """
+    if refusal is None:
+        return most
+    probe = 1 if at >= refusal.until and not signals.starting else 0
+    return min(most, signals.in_service + probe)
+
+
+def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
+    if evidence.kind is Kind.QUOTA:
+        return f"quota:{family(unit.instance_type)}:{pool.market}"
+    if evidence.kind in (Kind.SHORTAGE, Kind.UNSUPPORTED):
+        return f"{unit.instance_type}:{evidence.zone}:{pool.market}"
+    return f"pool:{pool.name}"
+
+
+def _covers(key: str, refusal: Refusal, pool: Pool, unit: Unit) -> bool:
+    """Whether a refusal stands against a pool: its own, or one that its type or family shares.
+
+    Where the zone is known, another pool of the type may still launch in the zones that are its own.
+    """
+    shared = (f"quota:{family(unit.instance_type)}:{pool.market}", f"{unit.instance_type}::{pool.market}")
+    return refusal.pool == pool.name or key in shared
+
+
+def _episode(old: Refusal | None, evidence: Evidence) -> Refusal:
+    count = old.count if old else 0
+    if old is None or evidence.at >= old.until:
+        count += 1
+    first, longest = FIRST_BACK_OFF[evidence.kind], LONGEST_BACK_OFF[evidence.kind]
+    back_off = min(longest, first * 2.0 ** (count - 1)) if count else first
+    return Refusal(evidence.kind, evidence.pool, evidence.at, evidence.at + back_off, max(count, 1))
+
+
+def _is_disproved(
+    key: str, refusal: Refusal, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float
+) -> bool:
+    if not refusal.count:
+        return False
+    covered = [
+        (pools[pool.name], unit)
+        for unit in fleet.units
+        for pool in unit.pools
+        if pool.name in pools and _covers(key, refusal, pool, unit)
+    ]
+    if refusal.kind is Kind.NEVER_READY:
+        return all(
+            at > refusal.until + NEVER_READY_STARTS * unit.profile.start_seconds
+            and not overdue(signals, unit, at)
+            for signals, unit in covered
+        )
+    return any(launched > refusal.at for signals, _ in covered for launched in signals.starting.values())
+
+
+def _proven(refusal: Refusal, at: float) -> Refusal:
+    return Refusal(refusal.kind, refusal.pool, max(refusal.at, at), at, 0)

@@ -1,0 +1,214 @@
+"""Demand now and at the horizon of the slowest start, from late, gappy, one-minute counts.
+
+The mean is a combination of simple forecasters, each weighted by its past errors (Bates and Granger,
+"The Combination of Forecasts", 1969); the margin above it is the smallest one that would have left
+at most the allowed share of past requests without capacity. Nothing is fitted beforehand: a fleet's
+own traffic teaches both. Rates are requests per minute (rpm).
+"""
+
+import math
+import operator
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from control_lambda.core.model import DemandMemory, Forecast, MarginMemory, Minute, Snapshot
+
+# CloudWatch's load balancer counts are complete about two minutes after the minute they count.
+LATENESS_SECONDS: Final = 120
+# Without a count for this long, demand is known too badly to change sizes by it.
+STALE_SECONDS: Final = 300
+
+# Time constants in minutes: the last count, bursts, ramps and the time of day.
+AVERAGES: Final = (1.0, 5.0, 10.0, 30.0, 120.0)
+# Positions in AVERAGES that Brown's double exponential smoothing (1956) extrapolates.
+TRENDS: Final = (1, 2)
+NOW: Final = 1
+UNSEEN_BIN: Final = 3
+DAY_BINS: Final = 96
+BIN_SECONDS: Final = 86400 // DAY_BINS
+# A quarter of an hour of counts replaces nine tenths of what the bin held the day before.
+DAY_RATE: Final = 0.15
+
+MINUTES_PER_DAY: Final = 1440
+# Errors count for about a day: long enough for a whole cycle, short enough to follow a change.
+LOSS_DISCOUNT: Final = math.exp(-1 / MINUTES_PER_DAY)
+# Bates and Granger weight by inverse mean squared error, which is right for independent errors. These
+# forecasters err together, which favours the best ones: the inverse is raised to this power.
+SHARPNESS: Final = 4
+
+# The margin remembers about three days of standardised errors, as a histogram.
+MARGIN_DISCOUNT: Final = math.exp(-1 / (3 * MINUTES_PER_DAY))
+LOWEST: Final = -4.0
+BIN_WIDTH: Final = 0.25
+BINS: Final = 97
+# Before any error was seen: three standard errors, outweighed after four hours.
+PRIOR_MARGIN: Final = 3.0
+PRIOR_MINUTES: Final = 240
+# Before any error was seen: counts that vary ten times as much as Poisson ones, for half an hour.
+PRIOR_DISPERSION: Final = 10.0
+PRIOR_DISPERSION_MINUTES: Final = 30
+# Errors at night are standardised as if demand were at least this share of the usual.
+FLOOR_SHARE: Final = 0.05
+
+
+def counted_minutes(snapshot: Snapshot) -> dict[int, float]:
+    """Requests of each complete minute, keyed by its start: all that came, with a target or without.
+
+    A minute is known when any unit reports hosts or requests in it, or the load balancer counts
+    requests that found no target; what is absent from a known minute is zero.
+    """
+    latest = snapshot.at - LATENESS_SECONDS - 60
+    counts = {start: found for start, found in snapshot.untargeted.items() if start <= latest}
+    for minutes in snapshot.minutes.values():
+        for minute in minutes:
+            if minute.at <= latest and _reports(minute):
+                counts[minute.at] = counts.get(minute.at, 0.0) + (minute.requests or 0.0)
+    return counts
+
+
+def observe(memory: DemandMemory, counts: Mapping[int, float], horizon: int) -> DemandMemory:
+    """Learn from the minutes that are newer than the memory's last.
+
+    `horizon` is how many minutes ahead forecasts are made, and later judged.
+    """
+    for start in sorted(counts):
+        if start > memory.minute:
+            memory = _learn(memory, start, counts[start], horizon)
+    return memory
+
+
+def forecast(memory: DemandMemory, at: float, horizon: int, miss_share: float) -> Forecast:
+    """Demand `horizon` minutes after the last counted one.
+
+    `upper` is what capacity has to carry so that, judged by past errors, at most `miss_share` of all
+    requests come above it.
+    """
+    if not memory.averages:
+        return Forecast(now=0.0, mean=0.0, upper=0.0, age=math.inf, stale=True)
+    mean = _combine(_forecasts(memory, horizon), memory.losses)
+    upper = mean + _margin(memory.margin, miss_share) * _scale(memory.margin, mean)
+    age = at - (memory.minute + 60)
+    return Forecast(memory.averages[NOW], mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
+
+
+def _reports(minute: Minute) -> bool:
+    return minute.requests is not None or minute.healthy_hosts is not None
+
+
+def _learn(memory: DemandMemory, start: int, count: float, horizon: int) -> DemandMemory:
+    elapsed = (start - memory.minute) / 60 if memory.minute else 1.0
+    memory = _judge(memory, start, count)
+    memory = replace(
+        memory,
+        minute=start,
+        averages=_averages(memory.averages, count, elapsed),
+        day=_day(memory.day, start, count),
+    )
+    due = start + 60 * horizon
+    waiting = tuple(item for item in memory.pending if item[0] > start)
+    return replace(memory, pending=(*waiting, (due, _forecasts(memory, horizon))))
+
+
+def _averages(old: Sequence[float], count: float, elapsed: float) -> tuple[float, ...]:
+    """The moving averages, `elapsed` minutes later, then the averages of those that trends need."""
+    if not old:
+        return (count,) * (len(AVERAGES) + len(TRENDS))
+    rates = [1 - math.exp(-elapsed / constant) for constant in AVERAGES]
+    single = [value + rate * (count - value) for value, rate in zip(old, rates, strict=False)]
+    double = [
+        value + rates[position] * (single[position] - value)
+        for value, position in zip(old[len(AVERAGES) :], TRENDS, strict=True)
+    ]
+    return (*single, *double)
+
+
+def _day(day: Sequence[float], start: int, count: float) -> tuple[float, ...]:
+    """The daily profile (rpm by quarter of an hour, -1 where unseen) with one more count in it."""
+    profile = list(day) or [-1.0] * DAY_BINS
+    position = _bin(start)
+    seen = profile[position]
+    profile[position] = count if seen < 0 else seen + DAY_RATE * (count - seen)
+    return tuple(profile)
+
+
+def _bin(at: float) -> int:
+    return int(at // BIN_SECONDS) % DAY_BINS
+
+
+def _forecasts(memory: DemandMemory, horizon: int) -> tuple[float, ...]:
+    """What each forecaster expects `horizon` minutes after the last counted minute."""
+    single = memory.averages[: len(AVERAGES)]
+    trends = []
+    for position, double in zip(TRENDS, memory.averages[len(AVERAGES) :], strict=True):
+        gap = single[position] - double
+        slope = gap * math.expm1(1 / AVERAGES[position])
+        trends.append(max(0.0, single[position] + gap + horizon * slope))
+    yesterday = memory.day[_bin(memory.minute + 60 * horizon)]
+    return (*single, *trends, yesterday if yesterday >= 0 else single[UNSEEN_BIN])
+
+
+def _combine(forecasts: Sequence[float], losses: Sequence[float]) -> float:
+    """The mean of the forecasts, weighted by a power of their inverse mean squared errors."""
+    if not losses:
+        return forecasts[NOW]
+    least = max(min(losses), 1e-9)
+    weights = [(least / max(loss, least)) ** SHARPNESS for loss in losses]
+    return math.fsum(map(operator.mul, weights, forecasts)) / math.fsum(weights)
+
+
+def _judge(memory: DemandMemory, start: int, count: float) -> DemandMemory:
+    """Hold the forecasts that were due at `start` against what came."""
+    forecasts = next((made for due, made in memory.pending if due == start), None)
+    if forecasts is None:
+        return memory
+    mean = _combine(forecasts, memory.losses)
+    margin = _judge_margin(memory.margin, mean, count)
+    errors = [(made - count) ** 2 for made in forecasts]
+    losses = memory.losses or errors
+    rate = 1 - LOSS_DISCOUNT
+    learned = tuple(loss + rate * (error - loss) for loss, error in zip(losses, errors, strict=True))
+    return replace(memory, losses=learned, margin=margin)
+
+
+def _judge_margin(margin: MarginMemory, mean: float, count: float) -> MarginMemory:
+    scale = _scale(margin, mean)
+    position = round(((count - mean) / scale - LOWEST) / BIN_WIDTH)
+    histogram = [mass * MARGIN_DISCOUNT for mass in margin.histogram or (0.0,) * BINS]
+    histogram[min(max(position, 0), BINS - 1)] += scale
+    return MarginMemory(
+        squares=margin.squares * LOSS_DISCOUNT + (count - mean) ** 2,
+        means=margin.means * LOSS_DISCOUNT + mean,
+        minutes=margin.minutes * LOSS_DISCOUNT + 1,
+        histogram=tuple(histogram),
+        demanded=margin.demanded * MARGIN_DISCOUNT + count,
+    )
+
+
+def _scale(margin: MarginMemory, mean: float) -> float:
+    """The standard error of a forecast `mean`, from the dispersion (variance over mean) seen so far."""
+    prior = PRIOR_DISPERSION_MINUTES * max(mean, 1.0)
+    dispersion = (margin.squares + PRIOR_DISPERSION * prior) / (margin.means + prior)
+    usual = margin.means / margin.minutes if margin.minutes else mean
+    return math.sqrt(dispersion * max(mean, FLOOR_SHARE * usual, 1.0))
+
+
+def _margin(margin: MarginMemory, miss_share: float) -> float:
+    """The margin in standard errors: the least that leaves `miss_share` of past requests above it."""
+    if not margin.histogram:
+        return PRIOR_MARGIN
+    seen = _least_margin(margin.histogram, miss_share * margin.demanded)
+    prior = PRIOR_MINUTES * max(0.0, 1 - margin.minutes / PRIOR_MINUTES)
+    return (seen * margin.minutes + PRIOR_MARGIN * prior) / (margin.minutes + prior)
+
+
+def _least_margin(histogram: Sequence[float], allowed: float) -> float:
+    """The least margin m at which the missed requests, sum of mass x (error - m)+, are `allowed`."""
+    missed = above = 0.0
+    for position in range(BINS - 1, 0, -1):
+        above += histogram[position]
+        further = missed + above * BIN_WIDTH
+        if further > allowed:
+            return LOWEST + BIN_WIDTH * position - (allowed - missed) / above
+        missed = further
+    return LOWEST

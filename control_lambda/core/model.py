@@ -1,0 +1,262 @@
+"""The frozen values that flow through a tick: what was sensed, remembered and decided.
+
+Times are seconds since the epoch (UTC); rates requests per minute (rpm); money USD per hour. Every
+value compares with `==` and goes to and from JSON.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any, Final
+
+NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
+class Mode(StrEnum):
+    """The paper's two modes; the metric Mode is 0 for cost and 1 for capacity."""
+
+    COST = "cost"
+    CAPACITY = "capacity"
+
+
+class Kind(StrEnum):
+    """What a piece of evidence says about a pool."""
+
+    SHORTAGE = "shortage"  # AWS has none left: the only kind that may flip the mode
+    QUOTA = "quota"  # the account's vCPU quota for the family is used up
+    UNSUPPORTED = "unsupported"  # the zone does not offer the type
+    NO_ADDRESSES = "no-addresses"  # the subnet has no free address
+    PERMISSION = "permission"  # a role or key forbids the launch
+    NEVER_READY = "never-ready"  # launched, but not ready within twice its start time
+    UNKNOWN = "unknown"  # refused for a reason we cannot read
+    INTERRUPTION = "interruption"  # AWS takes the named node away within two minutes
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One observation about a pool's capacity.
+
+    `node` (an instance id) goes with INTERRUPTION alone; `zone` is empty where unknown.
+    """
+
+    pool: str
+    kind: Kind
+    at: float
+    zone: str = ""
+    node: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Minute:
+    """What the load balancer counted for one unit in the minute that starts at `at`.
+
+    None means that CloudWatch holds no datum. `latency_seconds` is the objective's percentile of the
+    target response time over `samples` requests.
+    """
+
+    at: int
+    requests: float | None = None
+    errors: float | None = None
+    latency_seconds: float | None = None
+    samples: float | None = None
+    healthy_hosts: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSignals:
+    """A pool's Auto Scaling group and nodes, now.
+
+    `ready` holds the instance ids that are InService and whose target is healthy; `starting` maps
+    the others in the group, Pending or InService, to their launch time. `desired` is the group's.
+    `held` says that the node group is not ACTIVE, `suspended` that the group's launches are
+    suspended. `price` is the live price, None when none is known.
+    """
+
+    desired: int
+    ready: frozenset[str] = frozenset()
+    starting: Mapping[str, float] = field(default_factory=dict)
+    held: bool = False
+    suspended: bool = False
+    price: float | None = None
+
+    @property
+    def in_service(self) -> int:
+        """Nodes that the group holds, ready or not."""
+        return len(self.ready) + len(self.starting)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything a tick sensed at `at`.
+
+    `minutes` holds each unit's recent minutes, oldest first; `untargeted` the requests per minute
+    (keyed by the minute's start) that found no target: the load balancer's fixed responses and its
+    own 503s. A pool or unit that could not be sensed is absent. `weights` is the rule as it stands:
+    empty when there is none, None when it could not be read. `failures` names what was not sensed.
+    """
+
+    at: float
+    cause: str = "schedule"
+    minutes: Mapping[str, tuple[Minute, ...]] = field(default_factory=dict)
+    untargeted: Mapping[int, float] = field(default_factory=dict)
+    pools: Mapping[str, PoolSignals] = field(default_factory=dict)
+    weights: Mapping[str, int] | None = None
+    evidence: tuple[Evidence, ...] = ()
+    failures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One step's contribution to a decision: a stable code, and the words for whoever is paged."""
+
+    code: str
+    text: str
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Demand in rpm, now and at the horizon.
+
+    `now` is the latest known demand, `mean` the expected demand at the horizon, `upper` what
+    capacity has to carry there. `age` is the seconds since the end of the last counted minute.
+    """
+
+    now: float
+    mean: float
+    upper: float
+    age: float
+    stale: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MarginMemory:
+    """How far counts strayed from their forecasts; all sums are discounted.
+
+    `squares` and `means` give the dispersion, `histogram` the standardised errors weighted by their
+    standard error in requests, `demanded` the requests that came meanwhile.
+    """
+
+    squares: float = 0.0
+    means: float = 0.0
+    minutes: float = 0.0
+    histogram: tuple[float, ...] = ()
+    demanded: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DemandMemory:
+    """What the forecast remembers.
+
+    `minute` is the start of the last counted minute, `averages` the moving averages (rpm), `day` the
+    daily profile (rpm), `pending` the forecasts not yet due (due minute, one value per forecaster),
+    `losses` each forecaster's mean squared error.
+    """
+
+    minute: int = 0
+    averages: tuple[float, ...] = ()
+    day: tuple[float, ...] = ()
+    pending: tuple[tuple[int, tuple[float, ...]], ...] = ()
+    losses: tuple[float, ...] = ()
+    margin: MarginMemory = MarginMemory()
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What is remembered of refused launches.
+
+    No launch until `until`, then one probe. `count` is the number of episodes in a row (0: capacity
+    has been proven since); `pool` is who was refused, `at` the latest evidence taken.
+    """
+
+    kind: Kind
+    pool: str
+    at: float
+    until: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What one tick leaves to the next."""
+
+    tick: int = 0
+    at: float = 0.0
+    mode: Mode = Mode.COST
+    mode_since: float = 0.0
+    weights: Mapping[str, int] = field(default_factory=dict)
+    desired: Mapping[str, int] = field(default_factory=dict)
+    demand: DemandMemory = DemandMemory()
+    refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    trust: Mapping[str, float] = field(default_factory=dict)
+    leaving: Mapping[str, float] = field(default_factory=dict)
+    last_good_fleet: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class UnitReport:
+    """A unit's line in the decision record."""
+
+    ready: int
+    weight: int
+    previous_weight: int
+    p95_seconds: float | None
+    trusted_rpm: float
+    signal_age_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    """A pool's line in the decision record."""
+
+    ready: int
+    desired: int
+    planned: int
+    price: float
+    available: bool
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What a tick decided: the weights and sizes to write, and everything that is told about it.
+
+    `weights` is None when they stay as they are; `sizes` holds only the pools whose desired size
+    changes; `resume` the pools whose suspended launches are to be resumed.
+    """
+
+    tick: int
+    at: float
+    mode: Mode
+    reasons: tuple[Reason, ...]
+    demand_rpm: float
+    forecast_rpm: float
+    cost_usd_per_hour: float
+    savings_usd_per_hour: float
+    budget_usd_per_hour: float
+    signal_age_seconds: float | None
+    units: Mapping[str, UnitReport]
+    pools: Mapping[str, PoolReport]
+    weights: Mapping[str, int] | None
+    sizes: Mapping[str, int]
+    resume: tuple[str, ...] = ()
+
+
+def plain(value: Any) -> Any:
+    """A frozen value as what `json` writes: dataclasses and mappings as objects, tuples as arrays."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [plain(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value
+
+
+def state_to_json(state: State) -> str:
+    """The state as compact JSON; `state_from_json` reads it back to an equal value."""
+    return json.dumps(plain(state), separators=(",", ":"))

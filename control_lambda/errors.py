@@ -1,0 +1,134 @@
+"""AWS error codes and refusal texts as predicates: the one place that knows how AWS spells a no.
+
+Codes are those of the service models that botocore ships; texts are those that Auto Scaling writes
+into scaling activities and EKS into node group health.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from control_lambda.core.model import Kind
+
+
+class NotDeployedError(Exception):
+    """The fleet names something that this deployment does not hold; deploying again brings it."""
+
+
+FAILED_CALL: Final = (ClientError, BotoCoreError, NotDeployedError)
+
+_THROTTLED: Final = frozenset(
+    {
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+        "RequestLimitExceeded",
+        "RequestThrottled",
+        "ProvisionedThroughputExceededException",
+        "TransactionInProgressException",
+        "LimitExceededException",
+    }
+)
+_CONFLICT: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})
+_MISSING: Final = frozenset(
+    {
+        "ParameterNotFound",
+        "ResourceNotFoundException",
+        "RuleNotFound",
+        "TargetGroupNotFound",
+        "ListenerNotFound",
+        "InvalidInstanceID.NotFound",
+    }
+)
+_BUSY: Final = frozenset(
+    {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
+)
+_DENIED: Final = frozenset(
+    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthFailure", "OptInRequired"}
+)
+
+# In this order: the first words found decide, so that a quota, a full subnet or a missing offering is
+# never read as a shortage.
+_REFUSALS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
+    (
+        Kind.QUOTA,
+        (
+            "VcpuLimitExceeded",
+            "InstanceLimitExceeded",
+            "MaxSpotInstanceCountExceeded",
+            "more vCPU capacity than your current vCPU limit",
+        ),
+    ),
+    (Kind.NO_ADDRESSES, ("InsufficientFreeAddresses", "not enough free addresses")),
+    (
+        Kind.SHORTAGE,
+        (
+            "InsufficientInstanceCapacity",
+            "InsufficientCapacity",
+            "InsufficientHostCapacity",
+            "SpotMaxPriceTooLow",
+            "UnfulfillableCapacity",
+            "There is no Spot capacity available",
+        ),
+    ),
+    (
+        Kind.PERMISSION,
+        ("UnauthorizedOperation", "AccessDenied", "not authorized", "KMS", "Client.InternalError"),
+    ),
+    (Kind.UNSUPPORTED, ("Unsupported", "not supported in your requested Availability Zone")),
+)
+# EKS's own codes of node group issues that say what the text may not.
+_ISSUES: Final[Mapping[str, Kind]] = {
+    "InstanceLimitExceeded": Kind.QUOTA,
+    "InsufficientFreeAddresses": Kind.NO_ADDRESSES,
+    "AccessDenied": Kind.PERMISSION,
+    "AutoScalingGroupInvalidConfiguration": Kind.PERMISSION,
+    "NodeCreationFailure": Kind.NEVER_READY,
+}
+
+
+def code_of(error: BaseException) -> str:
+    """The AWS code of a failed call, or the exception's name where AWS did not answer."""
+    if isinstance(error, ClientError):
+        return str(error.response.get("Error", {}).get("Code", "Unknown"))
+    return type(error).__name__
+
+
+def is_throttled(error: BaseException) -> bool:
+    """AWS asks for fewer calls: the same call may succeed later."""
+    return code_of(error) in _THROTTLED
+
+
+def is_conflict(error: BaseException) -> bool:
+    """A DynamoDB condition did not hold: somebody else wrote first."""
+    return code_of(error) in _CONFLICT
+
+
+def is_missing(error: BaseException) -> bool:
+    """What was asked for does not exist."""
+    return code_of(error) in _MISSING
+
+
+def is_busy(error: BaseException) -> bool:
+    """The resource is being changed by another operation."""
+    return code_of(error) in _BUSY
+
+
+def is_denied(error: BaseException) -> bool:
+    """The role or a policy forbids the call."""
+    return code_of(error) in _DENIED
+
+
+def kind_of_refusal(text: str, issue_code: str = "") -> Kind:
+    """What a refused launch means, from AWS's words and, for node group health, the issue's code.
+
+    The text wins, because EKS reports shortage, quota and missing offerings alike as
+    `AsgInstanceLaunchFailures`.
+    """
+    lowered = text.lower()
+    for kind, words in _REFUSALS:
+        if any(word.lower() in lowered for word in words):
+            return kind
+    return _ISSUES.get(issue_code, Kind.UNKNOWN)

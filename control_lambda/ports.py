@@ -1,0 +1,102 @@
+"""What the loop needs from the world: something to sense with, act through and remember in.
+
+`aws` implements the ports with boto3, the twin in memory. Every call may raise; `loop` decides what
+a failure means.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import Evidence, Snapshot, State
+
+
+class LeaseHeldError(Exception):
+    """Another tick holds the lease."""
+
+
+class LeaseLostError(Exception):
+    """The lease passed to another tick while this one ran; nothing was saved."""
+
+
+class NewEvidenceError(Exception):
+    """Evidence arrived since it was last read; the state was not saved and the lease is still held."""
+
+    def __init__(self, evidence: Sequence[Evidence]) -> None:
+        super().__init__(f"{len(evidence)} new pieces of evidence")
+        self.evidence = tuple(evidence)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the account says about the loop: the fleet as JSON (None: unreadable), and the pause."""
+
+    fleet_json: str | None
+    observe: bool
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What `Memory.acquire` found: the state (None: first tick, or unreadable) and new evidence."""
+
+    state: State | None
+    evidence: tuple[Evidence, ...]
+    problems: tuple[str, ...] = ()
+
+
+class Sensors(Protocol):
+    """Reads the world."""
+
+    def settings(self) -> Settings:
+        """The fleet parameter and the pause parameter."""
+        ...
+
+    def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
+        """Everything at `at`; `evidence` (from memory) joins what polling finds.
+
+        What cannot be sensed is left out and named in `Snapshot.failures`.
+        """
+        ...
+
+
+class Actuators(Protocol):
+    """Changes the world."""
+
+    def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weighted rule, creating it where it is missing; return it as read back."""
+        ...
+
+    def set_desired(self, pool: str, nodes: int) -> None:
+        """Set the desired size of the pool's Auto Scaling group."""
+        ...
+
+    def resume_launches(self, pool: str) -> None:
+        """Resume the launches of the pool's Auto Scaling group."""
+        ...
+
+
+class Memory(Protocol):
+    """Keeps the state under a lease, and the evidence that signals brings."""
+
+    def acquire(self, at: float) -> Remembered:
+        """Take the lease.
+
+        Raises:
+            LeaseHeldError: another tick holds it and it has not expired at `at`.
+        """
+        ...
+
+    def save(self, state: State, seen: Sequence[Evidence]) -> None:
+        """Save the state, forget the evidence `seen`, release the lease: one atomic write.
+
+        Raises:
+            NewEvidenceError: evidence beyond `seen` has arrived; the lease is still held.
+            LeaseLostError: another tick took the lease.
+        """
+        ...
+
+    def release(self) -> None:
+        """Give the lease back with the state unchanged."""
+        ...
