@@ -5,7 +5,7 @@ into scaling activities and EKS into node group health.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -16,7 +16,21 @@ class NotDeployedError(Exception):
     """The fleet names something that this deployment does not hold; deploying again brings it."""
 
 
-FAILED_CALL: Final = (ClientError, BotoCoreError, NotDeployedError)
+class IncompleteAnswerError(Exception):
+    """AWS answered a batch without some of what was asked for."""
+
+
+class InvalidParameterError(Exception):
+    """A parameter of the account holds a value that is not valid."""
+
+
+FAILED_CALL: Final = (
+    ClientError,
+    BotoCoreError,
+    NotDeployedError,
+    IncompleteAnswerError,
+    InvalidParameterError,
+)
 
 _THROTTLED: Final = frozenset(
     {
@@ -71,6 +85,7 @@ _REFUSALS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
             "SpotMaxPriceTooLow",
             "UnfulfillableCapacity",
             "There is no Spot capacity available",
+            "do not have sufficient",
         ),
     ),
     (
@@ -90,10 +105,19 @@ _ISSUES: Final[Mapping[str, Kind]] = {
 
 
 def code_of(error: BaseException) -> str:
-    """The AWS code of a failed call, or the exception's name where AWS did not answer."""
+    """The AWS code of a failed call, or what else there is to say where AWS gave none."""
     if isinstance(error, ClientError):
         return str(error.response.get("Error", {}).get("Code", "Unknown"))
-    return type(error).__name__
+    if isinstance(error, BotoCoreError):
+        return type(error).__name__
+    return str(error)
+
+
+def item_of(error: ClientError) -> Mapping[str, Any]:
+    """The DynamoDB item as it stood when a condition on it failed."""
+    response: Mapping[str, Any] = error.response
+    item: Mapping[str, Any] = response.get("Item", {})
+    return item
 
 
 def is_throttled(error: BaseException) -> bool:

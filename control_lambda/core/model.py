@@ -180,7 +180,13 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What one tick leaves to the next."""
+    """What one tick leaves to the next.
+
+    `weights` and `desired` are what the tick decided, `ready` the ready nodes by pool that it saw,
+    `prices` the last good live price by pool, `peaks` the recent maxima of the forecast (time, rpm;
+    falling), `trust` the share of its profile's throughput that each unit is trusted with, `leaving`
+    the interrupted nodes and until when they are left out.
+    """
 
     tick: int = 0
     at: float = 0.0
@@ -188,7 +194,10 @@ class State:
     mode_since: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
     desired: Mapping[str, int] = field(default_factory=dict)
+    ready: Mapping[str, int] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()
+    peaks: tuple[tuple[float, float], ...] = ()
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     trust: Mapping[str, float] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
@@ -257,6 +266,60 @@ def plain(value: Any) -> Any:
     return value
 
 
+def evidence_from_plain(raw: Any) -> Evidence:
+    """Evidence as a tick event or the state's item carries it.
+
+    Raises:
+        ValueError: a key is missing, unknown or of the wrong kind.
+    """
+    if not isinstance(raw, Mapping):
+        raise ValueError(f"evidence: {raw!r} is no object with pool, kind and at")  # noqa: TRY004 bad input, not a bug
+    try:
+        return Evidence(
+            pool=str(raw["pool"]),
+            kind=Kind(raw["kind"]),
+            at=float(raw["at"]),
+            zone=str(raw.get("zone", "")),
+            node=str(raw.get("node", "")),
+        )
+    except KeyError as missing:
+        raise ValueError(f"evidence: {missing} is missing; valid: pool, kind, at, zone, node") from None
+
+
 def state_to_json(state: State) -> str:
     """The state as compact JSON; `state_from_json` reads it back to an equal value."""
     return json.dumps(plain(state), separators=(",", ":"))
+
+
+def state_from_json(text: str) -> State:
+    """Read what `state_to_json` wrote.
+
+    Raises:
+        ValueError: the text is no state.
+    """
+    try:
+        raw = json.loads(text)
+        demand = raw["demand"]
+        return State(
+            **{
+                **raw,
+                "mode": Mode(raw["mode"]),
+                "demand": DemandMemory(
+                    **{
+                        **demand,
+                        **{name: tuple(demand[name]) for name in ("averages", "day", "losses")},
+                        "pending": tuple((due, tuple(made)) for due, made in demand["pending"]),
+                        "margin": MarginMemory(
+                            **{**demand["margin"], "histogram": tuple(demand["margin"]["histogram"])}
+                        ),
+                    }
+                ),
+                "peaks": tuple((at, rpm) for at, rpm in raw["peaks"]),
+                "refusals": {
+                    key: Refusal(**{**refusal, "kind": Kind(refusal["kind"])})
+                    for key, refusal in raw["refusals"].items()
+                },
+            }
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"state: {type(error).__name__}: {error}") from error

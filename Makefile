@@ -1,0 +1,60 @@
+# Everything runs in .venv, which the first target makes from any Python 3.11 or newer.
+# Interrupt whenever you like: a stamp is written only after a complete install.
+
+PYTHON := .venv/bin/python
+PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+INSTALL = $(PYTHON) -m pip install --quiet --no-input --disable-pip-version-check
+ANNOUNCE = awk -F ':.*\#\# ' '$$1 == "$@" {print "$@: " $$2}' Makefile
+SEED := 2503# of the random order of the tests: the same on every run
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test check bench help
+
+demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 3 minutes)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m twin demo --out out/demo
+
+test: .venv/installed-dev ## all tests, in two processes and a repeatable random order (a few minutes)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m pytest -n 2 --dist loadfile -p randomly -p xdist --randomly-seed=$(SEED)
+
+check: .venv/installed-dev ## style, layout, types and the direction of imports (about 1 minute)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m ruff check
+	@$(PYTHON) -m ruff format --check
+	@$(PYTHON) -m mypy --strict control_lambda twin tests
+	@.venv/bin/lint-imports --no-logo
+
+bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench (long: start it and leave)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m twin bench --out out/bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+
+.venv/installed: requirements.txt
+	@$(MAKE_VENV)
+	@echo "install: what $< lists, into .venv; about 1 minute, only when the list has changed"
+	@$(INSTALL) -r $<
+	@touch $@
+
+.venv/installed-dev: requirements-dev.txt requirements.txt
+	@$(MAKE_VENV)
+	@echo "install: what $< lists, into .venv; about 2 minutes, only when the list has changed"
+	@$(INSTALL) -r $<
+	@touch $@ .venv/installed
+
+# Leaves a working .venv alone and makes a missing or half-made one anew.
+define MAKE_VENV
+$(PYTHON) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && exit; \
+for python in $(PYTHONS); do \
+  if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+    echo "install: .venv with $$($$python --version)"; \
+    $$python -m venv --clear .venv && exit; \
+    echo "make: $$python cannot make .venv; on Debian and Ubuntu, install python3-venv" >&2; exit 2; \
+  fi; \
+done; \
+echo "make: Python 3.11 or newer is missing; tried $(PYTHONS)" >&2; exit 2
+endef

@@ -1,0 +1,192 @@
+"""The state, the lease and the evidence in one DynamoDB item, so that one write settles all three.
+
+Attributes: `version` (number of saves), `state` (JSON), `lease_token` and `lease_until` (epoch seconds),
+`evidence` (id to observation). Signals only adds evidence; only the holder of the lease empties it.
+"""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from botocore.exceptions import ClientError
+
+from control_lambda.core.model import (
+    Evidence,
+    State,
+    evidence_from_plain,
+    state_from_json,
+    state_to_json,
+)
+from control_lambda.errors import is_conflict, item_of
+from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
+
+LEASE_SECONDS: Final = 45.0  # longer than Lambda's timeout of 30 s, shorter than the minute to the next tick
+# A lease that ends later than this was taken by a clock that had jumped ahead; nobody holds it.
+LEASE_AHEAD_SECONDS: Final = 900.0
+MAX_EVIDENCE: Final = 500  # about 100 KB of the item's 400 KB
+
+Item = Mapping[str, Any]
+
+
+class DynamoMemory:
+    """`ports.Memory` in one item of a DynamoDB table, and the way in for evidence."""
+
+    def __init__(self, client: Any, table: str, fleet: str) -> None:
+        self._client = client
+        self._table = table
+        self._key = {"fleet": {"S": fleet}}
+        self._token = ""
+        self._known = 0
+
+    def acquire(self, at: float) -> Remembered:
+        """Take the lease for 45 s from `at`; a lease from far in the future does not count."""
+        token = uuid.uuid4().hex
+        try:
+            answer = self._update(
+                "SET lease_token = :token, lease_until = :until",
+                # Our own token: a retried call whose first answer was lost.
+                "attribute_not_exists(lease_token) OR lease_token = :token "
+                "OR lease_until <= :at OR lease_until > :ahead",
+                {
+                    ":token": {"S": token},
+                    ":until": {"N": repr(at + LEASE_SECONDS)},
+                    ":at": {"N": repr(at)},
+                    ":ahead": {"N": repr(at + LEASE_AHEAD_SECONDS)},
+                },
+            )
+        except ClientError as error:
+            if is_conflict(error):
+                raise LeaseHeldError(f"the lease is held at {at}") from error
+            raise
+        self._token = token
+        return self._remembered(answer["Attributes"])
+
+    def save(self, state: State, seen: Sequence[Evidence]) -> None:
+        """Save the state, forget all evidence and release the lease, if all evidence was `seen`."""
+        text = state_to_json(state)
+        try:
+            self._update(
+                "SET #state = :state, version = if_not_exists(version, :zero) + :one, evidence = :none "
+                "REMOVE lease_token, lease_until",
+                # Evidence is only ever added under our lease: no more of it means nothing new.
+                "lease_token = :token AND (attribute_not_exists(evidence) OR size(evidence) <= :known)",
+                {
+                    ":state": {"S": text},
+                    ":zero": {"N": "0"},
+                    ":one": {"N": "1"},
+                    ":none": {"M": {}},
+                    ":token": {"S": self._token},
+                    ":known": {"N": str(self._known)},
+                },
+                {"#state": "state"},
+            )
+        except ClientError as error:
+            if not is_conflict(error):
+                raise
+            self._explain(item_of(error), state, text, seen)
+
+    def release(self) -> None:
+        """Give the lease back unless another tick has taken it."""
+        try:
+            self._update(
+                "REMOVE lease_token, lease_until", "lease_token = :token", {":token": {"S": self._token}}
+            )
+        except ClientError as error:
+            if not is_conflict(error):  # a conflict: there is nothing of ours to give back
+                raise
+
+    def add_evidence(self, evidence: Evidence) -> bool:
+        """Add one observation for the next tick; False when the item already holds too many.
+
+        Adding the same observation twice is adding it once.
+        """
+        for _ in range(2):
+            try:
+                self._update(
+                    "SET evidence.#id = :evidence",
+                    "attribute_exists(evidence) AND size(evidence) < :most",
+                    {":evidence": {"M": _to_item(evidence)}, ":most": {"N": str(MAX_EVIDENCE)}},
+                    {"#id": _id(evidence)},
+                )
+            except ClientError as error:
+                if not is_conflict(error):
+                    raise
+                if "evidence" in item_of(error):
+                    return False
+                self._update("SET evidence = if_not_exists(evidence, :none)", "", {":none": {"M": {}}})
+            else:
+                return True
+        return False
+
+    def _explain(self, item: Item, state: State, text: str, seen: Sequence[Evidence]) -> None:
+        """Tell why a save was refused."""
+        token = item.get("lease_token", {}).get("S")
+        if token != self._token:
+            if token is None and item.get("state", {}).get("S") == text:
+                return  # this very save, whose answer was lost, had gone through
+            raise LeaseLostError
+        remembered = self._remembered(item)
+        arrived = [evidence for evidence in remembered.evidence if evidence not in seen]
+        if arrived:
+            raise NewEvidenceError(arrived)
+        self.save(state, seen)
+
+    def _remembered(self, item: Item) -> Remembered:
+        stored = item.get("evidence", {}).get("M", {})
+        self._known = len(stored)
+        problems: list[str] = []
+        evidence = []
+        for name, attributes in sorted(stored.items()):
+            try:
+                evidence.append(_from_item(attributes["M"]))
+            except (KeyError, ValueError) as error:
+                problems.append(f"evidence-unreadable: {name}: {error}")
+        state = _state(item, problems)
+        return Remembered(state, tuple(evidence), tuple(problems))
+
+    def _update(
+        self, update: str, condition: str, values: Item, attribute_names: Mapping[str, str] | None = None
+    ) -> Any:
+        optional: dict[str, Any] = {}
+        if condition:
+            optional["ConditionExpression"] = condition
+        if attribute_names:
+            optional["ExpressionAttributeNames"] = attribute_names
+        return self._client.update_item(
+            TableName=self._table,
+            Key=self._key,
+            UpdateExpression=update,
+            ExpressionAttributeValues=values,
+            ReturnValues="ALL_NEW",
+            ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            **optional,
+        )
+
+
+def _state(item: Item, problems: list[str]) -> State | None:
+    if "state" not in item:
+        return None
+    try:
+        return state_from_json(item["state"]["S"])
+    except ValueError as error:
+        problems.append(f"state-unreadable: {error}")
+        return None
+
+
+def _id(evidence: Evidence) -> str:
+    return f"{evidence.at!r} {evidence.pool} {evidence.kind} {evidence.zone} {evidence.node}"
+
+
+def _to_item(evidence: Evidence) -> dict[str, Any]:
+    return {
+        "pool": {"S": evidence.pool},
+        "kind": {"S": evidence.kind.value},
+        "at": {"N": repr(evidence.at)},
+        "zone": {"S": evidence.zone},
+        "node": {"S": evidence.node},
+    }
+
+
+def _from_item(attributes: Item) -> Evidence:
+    text = {key: next(iter(value.values())) for key, value in attributes.items()}
+    return evidence_from_plain({**text, "at": float(text["at"])})

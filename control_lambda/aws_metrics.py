@@ -1,0 +1,207 @@
+"""What CloudWatch holds: the load balancer's minutes, launches refused, and prices.
+
+A GetMetricData call has one time window, so there are two of them: one over the last minutes, one over
+the hours in which a price still counts as known. Each asks for everything in one batch.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from control_lambda.core import names
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import Evidence, Kind, Minute
+from control_lambda.environment import Environment, target_group_dimension
+from control_lambda.errors import IncompleteAnswerError
+
+MINUTE_SECONDS: Final = 60
+WINDOW_SECONDS: Final = 15 * MINUTE_SECONDS  # ALB metrics come 1-3 minutes late; the rest bridges gaps
+# Prices are put every hour. For a day the last good one beats the dated price of the fleet's file.
+PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
+
+# The kinds that signals reads from refused launches; the others are not counted in CapacityErrors.
+REFUSALS: Final = (
+    Kind.SHORTAGE,
+    Kind.QUOTA,
+    Kind.UNSUPPORTED,
+    Kind.NO_ADDRESSES,
+    Kind.PERMISSION,
+    Kind.UNKNOWN,
+)
+
+Points = dict[int, float]  # start of the period (epoch seconds) to value
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The last minutes: per unit, without a target, and the launches refused in them."""
+
+    minutes: Mapping[str, tuple[Minute, ...]]
+    untargeted: Mapping[int, float]
+    refused: tuple[Evidence, ...]
+
+
+class MetricsReader:
+    """Reads the metrics of one fleet."""
+
+    def __init__(self, client: Any, environment: Environment) -> None:
+        self._client = client
+        self._environment = environment
+
+    def traffic(self, fleet: Fleet, at: float) -> Traffic:
+        """The whole minutes of the last quarter of an hour before `at`.
+
+        Raises:
+            IncompleteAnswerError: some queries were not answered.
+        """
+        deployed = [unit.name for unit in fleet.units if unit.name in self._environment.units]
+        queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
+        queries += self._untargeted_queries()
+        queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in REFUSALS]
+        points = self._read(queries, at, WINDOW_SECONDS)
+        return Traffic(
+            {name: _minutes(name, points) for name in deployed},
+            _summed(points.get(_id("untargeted", metric), {}) for metric in _UNTARGETED),
+            tuple(
+                Evidence(pool.name, kind, float(minute))
+                for pool in fleet.pools
+                for kind in REFUSALS
+                for minute, count in sorted(points.get(_id("refused", pool.name, kind), {}).items())
+                if count > 0
+            ),
+        )
+
+    def prices(self, fleet: Fleet, at: float) -> Mapping[str, float]:
+        """The latest price (USD per hour) of each pool of which one is known.
+
+        Raises:
+            IncompleteAnswerError: some queries were not answered.
+        """
+        queries = [self._price_query(pool.name) for pool in fleet.pools]
+        # One minute more than the whole ones: a price put in this minute is known.
+        points = self._read(queries, at + MINUTE_SECONDS, PRICE_WINDOW_SECONDS)
+        known = {pool.name: points.get(_id("price", pool.name), {}) for pool in fleet.pools}
+        return {pool: prices[max(prices)] for pool, prices in known.items() if prices}
+
+    def _unit_queries(self, unit: str, fleet: Fleet) -> list[dict[str, Any]]:
+        group = target_group_dimension(self._environment.units[unit].target_group_arn)
+        dimensions = {
+            names.LOAD_BALANCER: self._environment.load_balancer_dimension,
+            names.TARGET_GROUP: group,
+        }
+        percentile = f"p{fleet.objective.percentile:g}"
+        return [
+            _query(
+                _id("unit", unit, key),
+                names.LOAD_BALANCER_NAMESPACE,
+                metric,
+                dimensions,
+                statistic or percentile,
+            )
+            for key, (metric, statistic) in _UNIT_METRICS.items()
+        ]
+
+    def _untargeted_queries(self) -> list[dict[str, Any]]:
+        dimensions = {names.LOAD_BALANCER: self._environment.load_balancer_dimension}
+        return [
+            _query(_id("untargeted", metric), names.LOAD_BALANCER_NAMESPACE, metric, dimensions, "Sum")
+            for metric in _UNTARGETED
+        ]
+
+    def _refusal_query(self, pool: str, kind: Kind) -> dict[str, Any]:
+        dimensions = {names.FLEET: self._environment.cluster_name, names.POOL: pool, names.KIND: kind.value}
+        return _query(
+            _id("refused", pool, kind),
+            self._environment.metric_namespace,
+            names.CAPACITY_ERRORS,
+            dimensions,
+            "Sum",
+        )
+
+    def _price_query(self, pool: str) -> dict[str, Any]:
+        dimensions = {names.FLEET: self._environment.cluster_name, names.POOL: pool}
+        return _query(
+            _id("price", pool),
+            self._environment.metric_namespace,
+            names.PRICE_USD_PER_HOUR,
+            dimensions,
+            "Average",
+        )
+
+    def _read(self, queries: list[dict[str, Any]], before: float, seconds: int) -> dict[str, Points]:
+        """The whole minutes of the last `seconds` before `before`, by query id."""
+        end = int(before) // MINUTE_SECONDS * MINUTE_SECONDS
+        points: dict[str, Points] = {}
+        more: dict[str, str] = {}
+        while True:
+            answer = self._client.get_metric_data(
+                MetricDataQueries=queries,
+                StartTime=datetime.fromtimestamp(end - seconds, UTC),
+                EndTime=datetime.fromtimestamp(end, UTC),
+                **more,
+            )
+            for result in answer["MetricDataResults"]:
+                if result.get("StatusCode") not in _ANSWERED:
+                    raise IncompleteAnswerError(f"{result['Id']}: {result.get('StatusCode')}")
+                series = points.setdefault(result["Id"], {})
+                moments = (int(moment.timestamp()) for moment in result["Timestamps"])
+                series.update(zip(moments, result["Values"], strict=True))
+            if not answer.get("NextToken"):
+                return points
+            more = {"NextToken": answer["NextToken"]}
+
+
+# Minute's fields and what fills them; no statistic: the objective's percentile.
+_UNIT_METRICS: Final[Mapping[str, tuple[str, str]]] = {
+    "requests": (names.REQUEST_COUNT, "Sum"),
+    "errors": (names.TARGET_5XX_COUNT, "Sum"),
+    "latency_seconds": (names.TARGET_RESPONSE_TIME, ""),
+    "samples": (names.TARGET_RESPONSE_TIME, "SampleCount"),
+    "healthy_hosts": (names.HEALTHY_HOST_COUNT, "Maximum"),
+}
+_UNTARGETED: Final = (names.FIXED_RESPONSE_COUNT, names.ELB_503_COUNT)
+_ANSWERED: Final = ("Complete", "PartialData")  # PartialData: the next page goes on
+
+
+def _query(
+    identity: str,
+    namespace: str,
+    metric: str,
+    dimensions: Mapping[str, str],
+    statistic: str,
+) -> dict[str, Any]:
+    return {
+        "Id": identity,
+        "MetricStat": {
+            "Metric": {
+                "Namespace": namespace,
+                "MetricName": metric,
+                "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
+            },
+            "Period": MINUTE_SECONDS,
+            "Stat": statistic,
+        },
+    }
+
+
+def _id(*parts: str) -> str:
+    """A query's id: CloudWatch wants a small letter first, then letters, digits and underscores."""
+    return "_".join(parts).replace("-", "_")
+
+
+def _minutes(unit: str, points: Mapping[str, Points]) -> tuple[Minute, ...]:
+    """The minutes of which CloudWatch holds any datum, oldest first."""
+    counted: dict[int, dict[str, float]] = {}
+    for key in _UNIT_METRICS:
+        for at, value in points.get(_id("unit", unit, key), {}).items():
+            counted.setdefault(at, {})[key] = value
+    return tuple(Minute(at=at, **values) for at, values in sorted(counted.items()))
+
+
+def _summed(series: Iterable[Points]) -> Points:
+    total: Points = {}
+    for points in series:
+        for at, value in points.items():
+            total[at] = total.get(at, 0.0) + value
+    return dict(sorted(total.items()))

@@ -1,0 +1,103 @@
+"""One decision: from what was sensed and remembered to mode, sizes and weights, each with its reason.
+
+Pure: the same snapshot, state and fleet always give the same decision. `snapshot.at` is now.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from control_lambda.core import planner, reasons, record, sizes
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
+from control_lambda.core.outlook import Outlook, look
+from control_lambda.core.supply import Supply
+from control_lambda.core.traffic import Traffic, choose_traffic, overloaded
+
+# In capacity mode at least this long, so that a market that flaps does not make the mode flap.
+LEAST_DWELL_SECONDS: Final = 900.0
+# Back to cost mode only with this much more than the threshold that led to capacity mode.
+HYSTERESIS: Final = 1.1
+
+
+def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:
+    """Decide on mode, sizes and weights; return the decision and the state to remember."""
+    outlook = look(snapshot, state, fleet)
+    mode = choose_mode(outlook)
+    plan = choose_plan(outlook)
+    wanted = choose_sizes(outlook, plan)
+    traffic = choose_traffic(outlook, mode, wanted)
+    kept = keep_what_serves(outlook, wanted, traffic)
+    choice = record.Choice(mode, plan.nodes, kept, traffic.weights)
+    told = reasons.tell(outlook, choice, plan, traffic)
+    return record.decision(outlook, choice, told), record.remembered(outlook, choice)
+
+
+def choose_mode(outlook: Outlook) -> Mode:
+    """Capacity mode while the cheapest units, ready or launchable, fall short of the forecast.
+
+    The switch of arXiv 2503.20074 (capacity against A_threshold), with hysteresis and a least dwell.
+    """
+    before = outlook.before
+    if outlook.forecast.stale:
+        return before.mode
+    dwelling = outlook.snapshot.at - before.mode_since < LEAST_DWELL_SECONDS
+    if before.mode is Mode.CAPACITY and dwelling:
+        return Mode.CAPACITY
+    needed = outlook.fleet.threshold * outlook.forecast.upper
+    if before.mode is Mode.CAPACITY:
+        needed *= HYSTERESIS
+    return Mode.COST if _cheapest_carry(outlook, needed) else Mode.CAPACITY
+
+
+def choose_plan(outlook: Outlook) -> planner.Plan:
+    """The sizes to aim for: the cheapest that carry the forecast; as they stand when demand is stale."""
+    if outlook.forecast.stale:
+        return sizes.standing_plan(outlook.supplies, outlook.tables)
+    return sizes.target(
+        outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry, outlook.forecast.mean
+    )
+
+
+def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
+    """The sizes of this tick on the way to the plan."""
+    return sizes.desired(
+        outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry
+    )
+
+
+def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:
+    """`wanted`, but no pool shrinks whose unit still gets more traffic than the rest of it carries."""
+    busy = set(overloaded(outlook, traffic, wanted))
+    return {
+        supply.pool.name: max(wanted[supply.pool.name], sizes.standing(supply))
+        if supply.unit.name in busy
+        else wanted[supply.pool.name]
+        for supply in outlook.supplies
+    }
+
+
+def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
+    """Whether the pools that would carry the forecast at least cost can be had to `needed` rpm."""
+    if not any(_is_short(supply) for supply in outlook.supplies):
+        return True
+    free = sizes.unconstrained_plan(
+        outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry
+    )
+    obtainable = {
+        supply.pool.name: _obtainable(supply) if free.nodes[supply.pool.name] else 0
+        for supply in outlook.supplies
+    }
+    wanted = min(needed, sizes.carried(outlook.supplies, _most(outlook), outlook.tables))
+    return sizes.carried(outlook.supplies, obtainable, outlook.tables) >= wanted
+
+
+def _most(outlook: Outlook) -> dict[str, int]:
+    return {supply.pool.name: supply.pool.nodes.max for supply in outlook.supplies}
+
+
+def _is_short(supply: Supply) -> bool:
+    return supply.refusal is not None and supply.refusal.kind is Kind.SHORTAGE
+
+
+def _obtainable(supply: Supply) -> int:
+    return supply.coming if _is_short(supply) else supply.pool.nodes.max

@@ -1,0 +1,117 @@
+"""What a tick works with: the snapshot, and memory brought up to date by it."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from control_lambda.core import capacity, demand, trust
+from control_lambda.core.fleet import Fleet, Objective, Unit
+from control_lambda.core.model import Evidence, Forecast, Kind, Snapshot, State
+from control_lambda.core.staffing import carried_table
+from control_lambda.core.supply import Supply, Tables, ready_by_unit, supplies
+
+# A launch decided on now serves after its start; the decision itself waited for the next tick.
+TICK_SECONDS: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A tick's view of the fleet. `state` is the memory with this snapshot learned; `before` without."""
+
+    snapshot: Snapshot
+    before: State
+    state: State
+    fleet: Fleet
+    forecast: Forecast
+    tables: Tables
+    supplies: tuple[Supply, ...]
+
+    @property
+    def demand_to_carry(self) -> float:
+        """The highest upper forecast of the last start time (rpm): what nodes are kept for.
+
+        An idle node is worth keeping as long as its restart would cost: the break-even rule of the
+        ski-rental problem, at most twice the cost of perfect foresight (Karlin et al., 1988).
+        """
+        return self.state.peaks[0][1] if self.state.peaks else 0.0
+
+    @property
+    def carrying(self) -> dict[str, float]:
+        """What each unit's ready nodes carry within the objective, in rpm."""
+        return {name: self.tables[name][count] for name, count in ready_by_unit(self.supplies).items()}
+
+
+def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
+    """Learn what the snapshot teaches and see the fleet through it."""
+    state = _learn_demand(snapshot, _learn_capacity(snapshot, before, fleet), fleet)
+    tables = {unit.name: _table(unit, state, fleet.objective) for unit in fleet.units}
+    since = before.demand.minute
+    state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
+    miss_share = 1 - fleet.objective.attainment
+    forecast = demand.forecast(state.demand, snapshot.at, _horizon_minutes(fleet), miss_share)
+    state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, slowest_start(fleet)))
+    return Outlook(snapshot, before, state, fleet, forecast, tables, supplies(snapshot, state, fleet))
+
+
+def slowest_start(fleet: Fleet) -> float:
+    """The longest start of a unit that may have nodes, in seconds."""
+    return max(
+        (unit.profile.start_seconds for unit in fleet.units if any(pool.nodes.max for pool in unit.pools)),
+        default=0.0,
+    )
+
+
+def _horizon_minutes(fleet: Fleet) -> int:
+    """From the last counted minute to when a node that is launched now serves."""
+    return math.ceil((demand.LATENESS_SECONDS + TICK_SECONDS + slowest_start(fleet)) / 60)
+
+
+def _table(unit: Unit, state: State, objective: Objective) -> tuple[float, ...]:
+    service = trust.trusted_service_seconds(unit, state.trust)
+    most = sum(pool.nodes.max for pool in unit.pools)
+    return carried_table(service, objective.latency_seconds, 1 - objective.percentile / 100, most)
+
+
+def _learn_demand(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
+    counts = demand.counted_minutes(snapshot)
+    return replace(state, demand=demand.observe(state.demand, counts, _horizon_minutes(fleet)))
+
+
+def _learn_capacity(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
+    evidence = (*snapshot.evidence, *_never_ready(snapshot, fleet))
+    refusals = capacity.remember(state.refusals, evidence, fleet)
+    live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
+    return replace(
+        state,
+        refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at),
+        leaving=_leaving(snapshot, state),
+        prices={**state.prices, **live},
+    )
+
+
+def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
+    return [
+        Evidence(name, Kind.NEVER_READY, snapshot.at)
+        for name, signals in snapshot.pools.items()
+        if capacity.overdue(signals, fleet.unit_of[name], snapshot.at)
+    ]
+
+
+def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:
+    """The interrupted nodes, until they are gone for certain."""
+    announced = {
+        item.node: item.at + capacity.INTERRUPTION_SECONDS
+        for item in snapshot.evidence
+        if item.kind is Kind.INTERRUPTION and item.node
+    }
+    return {node: until for node, until in {**state.leaving, **announced}.items() if until > snapshot.at}
+
+
+def _peaks(
+    peaks: tuple[tuple[float, float], ...], at: float, forecast: Forecast, window: float
+) -> tuple[tuple[float, float], ...]:
+    """The maxima of the upper forecast over the window: each later and lower than the one before."""
+    if forecast.stale:
+        return peaks
+    higher = tuple(peak for peak in peaks if peak[0] > at - window and peak[1] > forecast.upper)
+    return (*higher, (at, forecast.upper))

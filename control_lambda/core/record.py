@@ -1,0 +1,126 @@
+"""The decision as it is told and the state that it leaves."""
+
+import bisect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from control_lambda.core.model import Decision, Minute, Mode, PoolReport, Reason, State, UnitReport
+from control_lambda.core.outlook import Outlook
+from control_lambda.core.supply import Supply, cost_per_hour, ready_by_unit
+from control_lambda.core.trust import TRUSTED_ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a tick chose: the mode, the sizes planned for, the sizes and weights for now."""
+
+    mode: Mode
+    planned: Mapping[str, int]
+    sizes: Mapping[str, int]
+    weights: Mapping[str, int]
+
+
+def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Decision:
+    """The decision record's values."""
+    snapshot, fleet = outlook.snapshot, outlook.fleet
+    cost = cost_per_hour(outlook.supplies, choice.sizes)
+    return Decision(
+        tick=outlook.before.tick + 1,
+        at=snapshot.at,
+        mode=choice.mode,
+        reasons=tuple(reasons),
+        demand_rpm=outlook.forecast.now,
+        forecast_rpm=outlook.forecast.upper,
+        cost_usd_per_hour=cost,
+        savings_usd_per_hour=_gpu_only_cost(outlook) - cost,
+        budget_usd_per_hour=fleet.budget_usd_per_hour,
+        signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
+        units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
+        pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
+        weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
+        sizes={
+            supply.pool.name: choice.sizes[supply.pool.name]
+            for supply in outlook.supplies
+            if not supply.fixed and choice.sizes[supply.pool.name] != supply.desired
+        },
+        resume=tuple(
+            supply.pool.name
+            for supply in outlook.supplies
+            if supply.pool.name in snapshot.pools
+            and snapshot.pools[supply.pool.name].suspended
+            and choice.sizes[supply.pool.name] > supply.in_service
+        ),
+    )
+
+
+def remembered(outlook: Outlook, choice: Choice) -> State:
+    """The state for the next tick."""
+    changed = choice.mode is not outlook.before.mode or not outlook.before.tick
+    return replace(
+        outlook.state,
+        tick=outlook.before.tick + 1,
+        at=outlook.snapshot.at,
+        mode=choice.mode,
+        mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
+        weights=dict(choice.weights),
+        desired=dict(choice.sizes),
+        ready={supply.pool.name: supply.ready for supply in outlook.supplies},
+    )
+
+
+def _signal_age(minute: int, at: float) -> float | None:
+    return at - (minute + 60) if minute else None
+
+
+def _unit_report(outlook: Outlook, choice: Choice, name: str) -> UnitReport:
+    ready = ready_by_unit(outlook.supplies)[name]
+    latest = _latest(outlook.snapshot.minutes.get(name, ()))
+    return UnitReport(
+        ready=ready,
+        weight=choice.weights.get(name, 0),
+        previous_weight=outlook.before.weights.get(name, 0),
+        p95_seconds=_trusted_latency(latest),
+        trusted_rpm=outlook.tables[name][1] if len(outlook.tables[name]) > 1 else 0.0,
+        signal_age_seconds=_signal_age(latest.at, outlook.snapshot.at) if latest else None,
+    )
+
+
+def _latest(minutes: Sequence[Minute]) -> Minute | None:
+    return minutes[-1] if minutes else None
+
+
+def _trusted_latency(minute: Minute | None) -> float | None:
+    """The latency percentile (seconds), unless errors make it meaningless."""
+    if minute is None or minute.latency_seconds is None:
+        return None
+    errors = (minute.errors or 0.0) / max(minute.requests or 0.0, 1.0)
+    return None if errors > TRUSTED_ERRORS else minute.latency_seconds
+
+
+def _pool_report(supply: Supply, choice: Choice) -> PoolReport:
+    return PoolReport(
+        ready=supply.ready,
+        desired=choice.sizes[supply.pool.name],
+        planned=choice.planned[supply.pool.name],
+        price=supply.price,
+        available=supply.refusal is None,
+        evidence=supply.refusal.kind.value if supply.refusal else "",
+    )
+
+
+def _gpu_only_cost(outlook: Outlook) -> float:
+    """USD per hour of carrying the same demand with the cheapest NVIDIA unit alone, on demand."""
+    costs = [
+        supply.price * _nodes_for(outlook.tables[supply.unit.name], outlook.demand_to_carry)
+        for supply in outlook.supplies
+        if supply.unit.accelerator == "nvidia" and supply.pool.market == "on-demand"
+    ]
+    return min(costs, default=0.0)
+
+
+def _nodes_for(table: Sequence[float], rpm: float) -> float:
+    """How many nodes carry `rpm`; beyond the table in proportion to its end."""
+    full = table[-1]
+    if rpm <= full:
+        return bisect.bisect_left(table, rpm)
+    return rpm / full * (len(table) - 1) if full > 0 else 0.0

@@ -1,0 +1,137 @@
+"""From the plan to desired sizes: grow at once, shrink only what ready nodes can spare.
+
+A node that replaces another is waited for: the plan's surplus leaves when the ready rest carries what
+is needed now. A pool with starting nodes is not shrunk, because the Auto Scaling group would terminate
+its oldest nodes, which serve, and keep the starting ones.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
+
+from control_lambda.core import planner
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.supply import Supply, Tables, cost_per_hour
+
+Sizes = dict[str, int]
+
+# A new node's start is paid for without service. Spread over the hour that it is expected to stay at
+# least, it is the premium that a new node has to earn against one that already runs.
+EXPECTED_STAY_SECONDS: Final = 3600.0
+
+
+def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> planner.Plan:
+    """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
+    need = planner.Need(
+        demand_rpm=demand,
+        survival_rpm=survival,
+        reserve=fleet.reserve,
+        budget_usd_per_hour=fleet.budget_usd_per_hour,
+    )
+    return planner.plan([_option(supply) for supply in found], tables, need)
+
+
+def desired(
+    found: Sequence[Supply], plan: planner.Plan, tables: Tables, fleet: Fleet, demand: float
+) -> Sizes:
+    """The sizes on the way to `plan`: what it adds now, less what the ready rest can spare.
+
+    `demand` (rpm) is what ready nodes have to carry meanwhile. When both together cost more than the
+    budget, growth waits for the shrinking.
+    """
+    grown = {
+        supply.pool.name: max(plan.nodes[supply.pool.name], standing(supply)) for supply in found
+    }
+    wanted = _without_surplus(found, plan, grown, tables, demand)
+    if cost_per_hour(found, wanted) <= fleet.budget_usd_per_hour:
+        return wanted
+    return _within_budget(found, plan, tables, fleet, demand)
+
+
+def standing(supply: Supply) -> int:
+    """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
+    if supply.fixed:
+        return supply.desired
+    return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
+
+
+def standing_plan(found: Sequence[Supply], tables: Tables) -> planner.Plan:
+    """The plan that keeps every pool as it stands."""
+    nodes = {supply.pool.name: standing(supply) for supply in found}
+    rpm = carried(found, nodes, tables)
+    return planner.Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
+
+
+def unconstrained_plan(
+    found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float
+) -> planner.Plan:
+    """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
+    options = [
+        replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
+        for supply in found
+    ]
+    return planner.plan(options, tables, planner.Need(demand, 0.0, {}, fleet.budget_usd_per_hour))
+
+
+def carried(found: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -> float:
+    """What the given nodes by pool carry within the objective, in rpm."""
+    by_unit: dict[str, int] = {}
+    for supply in found:
+        name = supply.unit.name
+        by_unit[name] = by_unit.get(name, 0) + nodes[supply.pool.name]
+    return sum(tables[name][min(count, len(tables[name]) - 1)] for name, count in by_unit.items())
+
+
+def _option(supply: Supply) -> planner.PoolOption:
+    if supply.fixed:
+        low = high = standing(supply)
+    else:
+        low, high = supply.least, max(supply.most, supply.least)
+    return planner.PoolOption(
+        name=supply.pool.name,
+        unit=supply.unit.name,
+        market=supply.pool.market,
+        price_usd_per_hour=supply.price,
+        low=low,
+        high=high,
+        held=min(supply.in_service, high),
+        start_premium=supply.unit.profile.start_seconds / EXPECTED_STAY_SECONDS,
+    )
+
+
+def _without_surplus(
+    found: Sequence[Supply], plan: planner.Plan, sizes: Sizes, tables: Tables, demand: float
+) -> Sizes:
+    """`sizes` less the surplus over the plan that ready nodes can spare, dearest per request first."""
+    wanted = dict(sizes)
+    ready = {supply.pool.name: supply.ready for supply in found}
+    for supply in sorted(found, key=_price_per_request, reverse=True):
+        name = supply.pool.name
+        if supply.fixed or supply.starting:
+            continue
+        while wanted[name] > plan.nodes[name]:
+            spared = {**ready, name: max(ready[name] - 1, 0)}
+            if carried(found, spared, tables) < demand and spared != ready:
+                break
+            ready = spared
+            wanted[name] -= 1
+    return wanted
+
+
+def _within_budget(
+    found: Sequence[Supply], plan: planner.Plan, tables: Tables, fleet: Fleet, demand: float
+) -> Sizes:
+    """What stands, less what can be spared, plus what the budget then has room for."""
+    now = {supply.pool.name: standing(supply) for supply in found}
+    kept = _without_surplus(found, plan, now, tables, demand)
+    if cost_per_hour(found, kept) > fleet.budget_usd_per_hour:
+        return {name: min(kept[name], plan.nodes[name]) for name in kept}
+    for supply in sorted(found, key=_price_per_request):
+        name = supply.pool.name
+        room = int((fleet.budget_usd_per_hour - cost_per_hour(found, kept)) / supply.price + 1e-9)
+        kept[name] += max(0, min(plan.nodes[name] - kept[name], room))
+    return kept
+
+
+def _price_per_request(supply: Supply) -> tuple[float, str]:
+    return supply.price * supply.unit.profile.service_seconds, supply.pool.name

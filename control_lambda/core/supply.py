@@ -1,0 +1,91 @@
+"""What each pool has and may get: the snapshot seen through memory, one frozen value per pool."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from control_lambda.core import capacity
+from control_lambda.core.fleet import Fleet, Pool, Unit
+from control_lambda.core.model import PoolSignals, Refusal, Snapshot, State
+
+# Unit name to what it carries within the objective (rpm), by its number of nodes.
+Tables = Mapping[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """One pool at a tick.
+
+    `ready` nodes serve and are not about to be taken away; `starting` ones are expected to; `in_service`
+    counts all that the group holds. `most` is how many nodes may be planned, `fixed` says that the size
+    cannot be changed now (node group updating, or not sensed). `price` is USD per node and hour.
+    """
+
+    pool: Pool
+    unit: Unit
+    price: float
+    ready: int
+    starting: int
+    in_service: int
+    desired: int
+    most: int
+    refusal: Refusal | None
+    sensed: bool
+    fixed: bool
+
+    @property
+    def least(self) -> int:
+        """The fewest nodes that fleet.yaml allows."""
+        return self.pool.nodes.min
+
+    @property
+    def coming(self) -> int:
+        """Nodes that serve or will."""
+        return self.ready + self.starting
+
+
+def supplies(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Supply, ...]:
+    """Every pool's supply, in the order of fleet.yaml; `state` is already brought up to the snapshot."""
+    return tuple(_supply(pool, fleet.unit_of[pool.name], snapshot, state) for pool in fleet.pools)
+
+
+def ready_by_unit(found: Sequence[Supply]) -> dict[str, int]:
+    """Unit name to ready nodes over its pools."""
+    totals: dict[str, int] = {}
+    for supply in found:
+        totals[supply.unit.name] = totals.get(supply.unit.name, 0) + supply.ready
+    return totals
+
+
+def cost_per_hour(found: Sequence[Supply], nodes: Mapping[str, int]) -> float:
+    """USD per hour of the given nodes by pool."""
+    return sum(supply.price * nodes[supply.pool.name] for supply in found)
+
+
+def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
+    price = state.prices.get(pool.name, pool.price_usd_per_hour)
+    signals = snapshot.pools.get(pool.name)
+    refusal = capacity.refusal_of(state.refusals, pool, unit)
+    if signals is None:
+        known = state.desired.get(pool.name, pool.nodes.min)
+        ready = min(state.ready.get(pool.name, 0), known)
+        return Supply(pool, unit, price, ready, 0, known, known, known, refusal, sensed=False, fixed=True)
+    leaving = sum(1 for node in state.leaving if node in signals.ready)
+    late = len(capacity.overdue(signals, unit, snapshot.at))
+    return Supply(
+        pool=pool,
+        unit=unit,
+        price=price,
+        ready=len(signals.ready) - leaving,
+        starting=len(signals.starting) - late,
+        in_service=signals.in_service,
+        desired=signals.desired,
+        most=_most(pool, signals, refusal, snapshot.at),
+        refusal=refusal,
+        sensed=True,
+        fixed=signals.held,
+    )
+
+
+def _most(pool: Pool, signals: PoolSignals, refusal: Refusal | None, at: float) -> int:
+    limit = capacity.launch_limit(refusal, signals, pool.nodes.max, at)
+    return max(pool.nodes.min, min(limit, pool.nodes.max))

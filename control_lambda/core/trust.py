@@ -1,0 +1,72 @@
+"""How far each unit's profile is trusted: profiles drift, and latency tells.
+
+Trust is the share of its profile's throughput that a unit is planned with, 1 at most.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from control_lambda.core.fleet import Fleet, Objective, Unit
+from control_lambda.core.model import Minute
+
+# One minute above the objective costs a tenth; what was lost is regained in about an hour.
+LOWER: Final = 0.9
+RAISE: Final = 0.01
+# A unit without traffic is given another chance within half a day.
+IDLE_RAISE: Final = 0.001
+LEAST: Final = 0.25
+# Fewer requests than this say little about a percentile.
+ENOUGH_SAMPLES: Final = 20
+# Above this share of errors the latency percentile is not trusted: errors are often fast.
+TRUSTED_ERRORS: Final = 0.01
+# Above this part of what the unit is planned for, lateness is the queue's doing and not the profile's.
+FAIR_LOAD: Final = 0.8
+
+
+def learn(
+    trust: Mapping[str, float],
+    minutes: Mapping[str, tuple[Minute, ...]],
+    tables: Mapping[str, tuple[float, ...]],
+    fleet: Fleet,
+    since: int,
+) -> dict[str, float]:
+    """Trust by unit after the minutes that start after `since` (seconds).
+
+    `tables` says what each unit carries (rpm) by healthy nodes. A minute lowers trust when the unit
+    missed the objective at a load that it should have carried, in that minute and the one before.
+    """
+    learned = dict(trust)
+    for unit in fleet.units:
+        table, level = tables[unit.name], trust.get(unit.name, 1.0)
+        before = 0.0
+        for minute in minutes.get(unit.name, ()):
+            load = _load(minute, table)
+            if minute.at > since:
+                level = _after(level, minute, max(load, before), fleet.objective)
+            before = load
+        learned[unit.name] = level
+    return learned
+
+
+def _load(minute: Minute, table: tuple[float, ...]) -> float:
+    hosts = min(int(minute.healthy_hosts or 0), len(table) - 1)
+    return (minute.requests or 0.0) / table[hosts] if hosts and table[hosts] > 0 else 0.0
+
+
+def _after(level: float, minute: Minute, load: float, objective: Objective) -> float:
+    samples = minute.samples or 0.0
+    if samples < ENOUGH_SAMPLES or minute.latency_seconds is None:
+        return min(1.0, level + IDLE_RAISE)
+    errors = (minute.errors or 0.0) / max(minute.requests or 0.0, samples)
+    failing = errors > 1 - objective.percentile / 100
+    if errors > TRUSTED_ERRORS and not failing:
+        return level
+    if failing or minute.latency_seconds > objective.latency_seconds:
+        return max(LEAST, level * LOWER) if load <= FAIR_LOAD else level
+    return min(1.0, level + RAISE)
+
+
+def trusted_service_seconds(unit: Unit, trust: Mapping[str, float]) -> float:
+    """The service time (seconds) that a unit is planned with; in steps, so that plans are steady."""
+    steps = max(1, round(trust.get(unit.name, 1.0) * 20))
+    return unit.profile.service_seconds * 20 / steps

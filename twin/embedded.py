@@ -1,0 +1,290 @@
+"""AWS on localhost: moto, what it lacks (`moto_gaps`), and a fleet provisioned as the stack would.
+
+The cloud has its own clock (epoch seconds), and nothing happens in it until it is told the time. Each
+cloud is an AWS account of its own, so several in one process do not see each other.
+"""
+
+import itertools
+import json
+import shlex
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import numpy as np
+from moto.backends import SERVICE_NAMES, get_backend
+from numpy.typing import ArrayLike
+
+from control_lambda.core import names
+from control_lambda.core.fleet import Fleet
+from twin.moto_gaps.autoscaling import AutoScaling
+from twin.moto_gaps.cloudwatch import CloudWatch
+from twin.moto_gaps.deployment import Deployment, metric_dimension
+from twin.moto_gaps.ec2 import Ec2
+from twin.moto_gaps.eks import Eks
+from twin.moto_gaps.elbv2 import Elbv2
+from twin.moto_gaps.gateway import Gateway
+from twin.moto_gaps.lambda_ import Lambda
+from twin.moto_gaps.launch_failures import eventbridge, rebalance_recommendation
+from twin.moto_gaps.minutes import KEPT_SECONDS, MINUTE, Minutes, minute_of, series
+from twin.moto_gaps.prices import Prices, Pricing
+from twin.moto_gaps.server import HOST, Server
+from twin.moto_gaps.stack import TICK_FUNCTION, create_stack
+from twin.nodes import Nodes
+
+# Where a cloud's clock stands before it is first told the time: 2024-01-01T00:00:00Z.
+BEGINNING: Final = 1_704_067_200.0
+ACCOUNTS: Final = itertools.count(100_000_000_001)
+BACKENDS: Final[tuple[SERVICE_NAMES, ...]] = ("dynamodb", "ec2", "eks", "elbv2", "sns", "ssm", "sts")
+
+
+class Cloud:
+    """One AWS account on localhost, close it or use it as a context manager.
+
+    Everything but `provision`, `advance`, `throttle`, `fail` and `close` needs a provisioned fleet, and
+    raises RuntimeError without; an unknown pool or unit is a ValueError.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        self.account = str(next(ACCOUNTS))
+        self._gateway = Gateway(self.account)
+        self._server = Server(self._gateway, port)
+        self._minutes = Minutes()
+        self._lambda = Lambda(TICK_FUNCTION)
+        self._beginning = self._reported_until = BEGINNING
+        self._provisioned: Deployment | None = None
+        self._prices: Prices | None = None
+        self._recommended: list[Mapping[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop serving and forget the account."""
+        self._server.close()
+        for service in BACKENDS:
+            get_backend(service).pop(self.account, None)
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where AWS_ENDPOINT_URL has to point."""
+        return f"http://{HOST}:{self._server.port}"
+
+    @property
+    def time(self) -> float:
+        """Now, epoch seconds."""
+        return self._beginning if self._provisioned is None else self._provisioned.time
+
+    @property
+    def calls(self) -> Counter[str]:
+        """How often each action was called, refused calls and retries included; clear it at will."""
+        return self._gateway.calls
+
+    @property
+    def nodes(self) -> Nodes:
+        """The nodes that the cloud shows."""
+        return self._deployment.nodes
+
+    def provision(self, fleet: Fleet, nodes: Nodes | None = None) -> dict[str, str]:
+        """Create everything that the deployed stack holds; return the environment of its Lambda.
+
+        The cloud shows `nodes` (new ones unless given), whose clock becomes its own.
+
+        Raises:
+            RuntimeError: the cloud holds a fleet already.
+        """
+        if self._provisioned is not None:
+            raise RuntimeError(f"this cloud holds {self._provisioned.fleet.fleet} already; start another")
+        stack = create_stack(fleet, self.endpoint_url)
+        with self._gateway.lock:
+            deployment = Deployment(
+                self.account,
+                fleet,
+                Nodes(fleet, self._beginning) if nodes is None else nodes,
+                stack.cluster,
+                stack.target_groups,
+                stack.load_balancer,
+            )
+            self._provisioned = deployment
+            self._reported_until = deployment.time
+            self._prices = Prices(fleet, deployment.time)
+            self._fill_gaps(deployment, self._prices)
+        self.calls.clear()
+        return dict(stack.environment)
+
+    def advance(self, time: float) -> None:
+        """Set the clock; what is due until then happens, and every minute that ends reports its hosts.
+
+        Raises:
+            ValueError: `time` lies before now.
+        """
+        with self._gateway.lock:
+            if self._provisioned is None:
+                self._beginning = time
+                return
+            nodes = self._provisioned.nodes
+            first = minute_of(max(self._reported_until, time - KEPT_SECONDS)) + MINUTE
+            for end in range(first, minute_of(time) + MINUTE, MINUTE):
+                nodes.advance(max(nodes.now, end))
+                self._report_hosts(self._provisioned, end - MINUTE)
+            nodes.advance(time)
+            self._reported_until = time
+
+    def set_capacity(self, pool: str, nodes: int | None) -> None:
+        """Let at most that many nodes exist in the pool; None = unlimited. See `Nodes.set_capacity`."""
+        with self._gateway.lock:
+            self.nodes.set_capacity(pool, nodes, self.time)
+
+    def set_ready(self, pool: str, nodes: int) -> None:
+        """Have the pool hold that many nodes, all ready at once, whatever its capacity."""
+        with self._gateway.lock:
+            self.nodes.start(pool, nodes, self.time)
+
+    def set_price(self, pool: str, usd_per_hour: float) -> None:
+        """Change the price of the pool's instance type in its market, from now on."""
+        with self._gateway.lock:
+            if self._prices is None:
+                raise _unprovisioned()
+            self._prices.set(pool, usd_per_hour, self.time)
+
+    def busy(self, pool: str, until: float) -> None:
+        """Have the pool's node group UPDATING until that time (epoch seconds)."""
+        with self._gateway.lock:
+            if pool not in self._deployment.limits:
+                raise ValueError(f"no pool {pool!r}; valid: {', '.join(self._deployment.limits)}")
+            self._deployment.busy_until[pool] = until
+
+    def put_minute(
+        self,
+        unit: str,
+        at: float,
+        latencies_seconds: ArrayLike,
+        errors: int = 0,
+        healthy_hosts: int | None = None,
+    ) -> None:
+        """Have the load balancer report what the unit's targets answered in the minute of `at`.
+
+        `latencies_seconds` has one entry for each request, `errors` (5xx) of them included. What is zero
+        is absent, as AWS reports. `healthy_hosts` replaces what `advance` found.
+        """
+        latencies = np.asarray(latencies_seconds, dtype=np.float64)
+        if not 0 <= errors <= len(latencies):
+            raise ValueError(f"errors: {errors}; valid: 0 to {len(latencies)}, the number of requests")
+        with self._gateway.lock:
+            self._put(unit, names.REQUEST_COUNT, at, np.ones(len(latencies)))
+            self._put(unit, names.TARGET_RESPONSE_TIME, at, latencies)
+            self._put(unit, names.TARGET_5XX_COUNT, at, np.ones(errors))
+            if healthy_hosts is not None:
+                self._put(unit, names.HEALTHY_HOST_COUNT, at, [healthy_hosts])
+
+    def put_untargeted(self, at: float, fixed_responses: int, without_target: int = 0) -> None:
+        """Have the load balancer report the requests of the minute of `at` that no target got.
+
+        `fixed_responses` are its default action's, `without_target` its own 503s.
+        """
+        balancer = {names.LOAD_BALANCER: metric_dimension(self._deployment.load_balancer)}
+        counts = {names.FIXED_RESPONSE_COUNT: fixed_responses, names.ELB_503_COUNT: without_target}
+        with self._gateway.lock:
+            for metric, count in counts.items():
+                key = series(names.LOAD_BALANCER_NAMESPACE, metric, balancer)
+                self._minutes.put(key, minute_of(at), np.ones(count))
+
+    def throttle(self, action: str, calls: int) -> None:
+        """Answer the next `calls` calls of the action with its service's throttling error.
+
+        Negative: all until told otherwise; 0 ends it. A client's retries are calls too.
+
+        Raises:
+            ValueError: no service of the cloud has that action.
+        """
+        self._gateway.fail(action, None, calls)
+
+    def fail(self, action: str, code: str, calls: int = 1) -> None:
+        """Answer the next `calls` calls of the action with the error `code`; otherwise as `throttle`."""
+        self._gateway.fail(action, code, calls)
+
+    def recommend_rebalance(self, instance: str) -> None:
+        """Have EC2 say that the node with this id runs an elevated risk of interruption."""
+        self._recommended.append(rebalance_recommendation(self._deployment, instance))
+
+    def events(self) -> list[Mapping[str, Any]]:
+        """What EventBridge delivered since the last call, in time order; takes the nodes' events."""
+        with self._gateway.lock:
+            delivered = [eventbridge(self._deployment, event) for event in self.nodes.drain_events()]
+            delivered += self._recommended
+            self._recommended = []
+        return sorted(delivered, key=lambda event: str(event["time"]))
+
+    def invocations(self) -> list[Any]:
+        """The payloads, read from JSON, with which the tick function was invoked since the last call."""
+        with self._gateway.lock:
+            return [json.loads(payload) for payload in self._lambda.drain()]
+
+    @property
+    def _deployment(self) -> Deployment:
+        if self._provisioned is None:
+            raise _unprovisioned()
+        return self._provisioned
+
+    def _fill_gaps(self, deployment: Deployment, prices: Prices) -> None:
+        self._gateway.fill(AutoScaling(deployment))
+        self._gateway.fill(CloudWatch(deployment, self._minutes))
+        self._gateway.fill(Ec2(deployment, prices))
+        self._gateway.fill(Eks(deployment))
+        self._gateway.fill(Elbv2(deployment))
+        self._gateway.fill(Pricing(prices))
+        self._gateway.fill(self._lambda)
+
+    def _report_hosts(self, deployment: Deployment, minute: int) -> None:
+        """HealthyHostCount, which the load balancer reports while a target is registered."""
+        for unit in deployment.fleet.units:
+            now = deployment.time
+            registered = [node for node in deployment.hosts(unit.name) if node.is_member(now)]
+            if registered:
+                ready = sum(node.is_ready(now) for node in registered)
+                self._put(unit.name, names.HEALTHY_HOST_COUNT, minute, [ready])
+
+    def _put(self, unit: str, metric: str, at: float, values: ArrayLike) -> None:
+        dimensions = self._deployment.dimensions(unit)
+        self._minutes.put(series(names.LOAD_BALANCER_NAMESPACE, metric, dimensions), minute_of(at), values)
+
+
+def start(port: int = 0) -> Cloud:
+    """Serve AWS on 127.0.0.1 at `port` (0: any free one) until the cloud is closed.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    return Cloud(port)
+
+
+def serve_forever(port: int, fleet: Fleet) -> None:
+    """Serve a provisioned cloud whose clock is the real one, until interrupted.
+
+    Prints the environment that leads the AWS CLI, an SDK or the handlers to it, as `export` lines.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    with start(port) as cloud:
+        cloud.advance(time.time())
+        print(f"# AWS on {cloud.endpoint_url}; Ctrl-C ends it")
+        for name, value in cloud.provision(fleet).items():
+            print(f"export {name}={shlex.quote(value)}", flush=True)
+        try:
+            while True:
+                time.sleep(1)
+                cloud.advance(time.time())
+        except KeyboardInterrupt:
+            print("# ended")
+
+
+def _unprovisioned() -> RuntimeError:
+    return RuntimeError("the cloud holds no fleet; call provision first")
