@@ -47,7 +47,7 @@ class Clients:
     @classmethod
     def connect(cls) -> Self:
         """Make the clients from the environment, as every AWS SDK does (`AWS_ENDPOINT_URL` included)."""
-        client: Any = boto3.Session().client  # its clients are classes made at run time
+        client: Any = boto3.client  # clients are classes made at run time
         return cls(**{service: client(service, config=CONFIG) for service in cls.__slots__})
 
 

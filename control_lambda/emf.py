@@ -21,7 +21,7 @@ _MODES: Final = {Mode.COST: 0, Mode.CAPACITY: 1}
 
 
 def put_metrics(record: Record, environment: Environment) -> None:
-    """Put what the record says of the fleet, of each unit and of each pool; what it leaves open is not put."""
+    """Put what the record says of the fleet, each unit and each pool; what it leaves open is not put."""
     fleet = {names.FLEET: environment.cluster_name}
     _put(environment.metric_namespace, fleet, _of_fleet(record))
     for name, unit in record["units"].items():
@@ -55,6 +55,6 @@ def _put(
     blob = EphemeralMetrics(namespace=namespace)
     for name, value in dimensions.items():
         blob.add_dimension(name, value)
-    for name, (unit, value) in metrics.items():
-        blob.add_metric(name, unit, value)
+    for metric, (unit, measured) in metrics.items():
+        blob.add_metric(metric, unit, measured)
     blob.flush_metrics()

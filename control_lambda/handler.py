@@ -16,14 +16,17 @@ from control_lambda.environment import Environment
 from control_lambda.loop import Record, iso_time, tick
 
 TICK_SECONDS: Final = 20.0
-# After the moment in which the last write may begin there is time for that write and for the save.
+# After the moment in which the last write may begin there is time for a slow call and for the save. Should
+# AWS be slow in every call of that write, Lambda's timeout ends the tick, and the next one repairs.
 WRITE_SECONDS: Final = TICK_SECONDS - 2 * SLOWEST_CALL_SECONDS
 
 logger = Logger(service="tick")
 
 
 @dataclass(frozen=True, slots=True)
-class _Ports:
+class Ports:
+    """What a tick runs over."""
+
     environment: Environment
     sensors: AwsSensors
     actuators: AwsActuators
@@ -31,12 +34,12 @@ class _Ports:
 
 
 @cache
-def _ports() -> _Ports:
+def shared_ports() -> Ports:
     """The ports over clients that later invocations of this process share."""
     environment = Environment.from_environ(os.environ)
     clients = Clients.connect()
     sensors = AwsSensors(clients, environment)
-    return _Ports(
+    return Ports(
         environment,
         sensors,
         AwsActuators(clients, environment, sensors),
@@ -51,16 +54,16 @@ def handler(event: Mapping[str, Any], context: object) -> Record:
         ValueError: the event or the environment is malformed.
     """
     del context  # Lambda's own timeout is longer than the tick's budget
-    ports = _ports()
+    ports = shared_ports()
     event = {**event, "time": event.get("time") or iso_time(time.time())}
-    record = tick(event, ports.sensors, ports.actuators, ports.memory, remaining=_time_to_write())
+    record = tick(event, ports.sensors, ports.actuators, ports.memory, remaining=time_to_write())
     logger.info("tick", record=record)
     if "skipped" not in record:
         put_metrics(record, ports.environment)
     return record
 
 
-def _time_to_write() -> Callable[[], float]:
+def time_to_write() -> Callable[[], float]:
     """The seconds, from now, within which writes may begin."""
     end = time.monotonic() + WRITE_SECONDS
     return lambda: end - time.monotonic()

@@ -138,6 +138,8 @@ def small_house(tmp_path: Path) -> Path:
     write_module(tmp_path, "control_lambda/core/fleet.py", "import json\n\nimport pydantic\n")
     write_module(tmp_path, "control_lambda/ports.py", "from control_lambda.core import fleet\n")
     write_module(tmp_path, "control_lambda/fleet_file.py", "import yaml\n")
+    write_module(tmp_path, "control_lambda/aws.py", "import boto3\n")
+    write_module(tmp_path, "control_lambda/loop.py", "from control_lambda import ports\n")
     write_module(tmp_path, "control_lambda/handler.py", "from control_lambda import ports\n")
     write_module(tmp_path, "twin/plant.py", "import numpy\n\nfrom control_lambda import ports\n")
     return tmp_path
@@ -217,6 +219,8 @@ def test_an_arrow_of_the_house_is_allowed(small_house: Path, path: str, source: 
             "no handler imports fleet_file",
         ),
         ("control_lambda/aws.py", "from control_lambda import handler\n", "imports run downwards"),
+        ("control_lambda/aws.py", "from control_lambda import loop\n", "The loop and the AWS"),
+        ("control_lambda/loop.py", "from control_lambda import aws\n", "The loop and the AWS"),
         ("control_lambda/core/demand.py", "import boto3\n", "The core imports no AWS"),
         ("control_lambda/loop.py", "import scipy\n", "heavy libraries"),
         ("control_lambda/elsewhere.py", "", "imports run downwards"),

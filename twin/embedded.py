@@ -10,10 +10,13 @@ import shlex
 import time
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
 
+import boto3
 import numpy as np
+from botocore.config import Config
 from moto.backends import SERVICE_NAMES, get_backend
 from numpy.typing import ArrayLike
 
@@ -30,21 +33,21 @@ from twin.moto_gaps.lambda_ import Lambda
 from twin.moto_gaps.launch_failures import eventbridge, rebalance_recommendation
 from twin.moto_gaps.minutes import KEPT_SECONDS, MINUTE, Minutes, minute_of, series
 from twin.moto_gaps.prices import Prices, Pricing
+from twin.moto_gaps.protocol import REGION
 from twin.moto_gaps.server import HOST, Server
-from twin.moto_gaps.stack import TICK_FUNCTION, create_stack
+from twin.moto_gaps.stack import ACCESS, TICK_FUNCTION, create_stack
 from twin.nodes import Nodes
 
 # Where a cloud's clock stands before it is first told the time: 2024-01-01T00:00:00Z.
 BEGINNING: Final = 1_704_067_200.0
 ACCOUNTS: Final = itertools.count(100_000_000_001)
-BACKENDS: Final[tuple[SERVICE_NAMES, ...]] = ("dynamodb", "ec2", "eks", "elbv2", "sns", "ssm", "sts")
+BACKENDS: Final[tuple[SERVICE_NAMES, ...]] = ("dynamodb", "ec2", "elbv2", "sns", "ssm", "sts")
 
 
 class Cloud:
-    """One AWS account on localhost, close it or use it as a context manager.
+    """One AWS account on localhost; close it, or use it as a context manager.
 
-    Everything but `provision`, `advance`, `throttle`, `fail` and `close` needs a provisioned fleet, and
-    raises RuntimeError without; an unknown pool or unit is a ValueError.
+    What concerns a fleet raises RuntimeError before `provision`; an unknown pool or unit is a ValueError.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -57,6 +60,7 @@ class Cloud:
         self._provisioned: Deployment | None = None
         self._prices: Prices | None = None
         self._recommended: list[Mapping[str, Any]] = []
+        self._clients: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -68,6 +72,8 @@ class Cloud:
 
     def close(self) -> None:
         """Stop serving and forget the account."""
+        for client in self._clients.values():
+            client.close()
         self._server.close()
         for service in BACKENDS:
             get_backend(service).pop(self.account, None)
@@ -92,6 +98,17 @@ class Cloud:
         """The nodes that the cloud shows."""
         return self._deployment.nodes
 
+    def client(self, service: str) -> Any:
+        """A boto3 client of this cloud, for tests and tools: never retries, and is closed with the cloud."""
+        if service not in self._clients:
+            untyped: Any = _session()  # the stubs know no service by a name in a variable
+            self._clients[service] = untyped.client(
+                service,
+                endpoint_url=self.endpoint_url,
+                config=Config(retries={"total_max_attempts": 1}),
+            )
+        return self._clients[service]
+
     def provision(self, fleet: Fleet, nodes: Nodes | None = None) -> dict[str, str]:
         """Create everything that the deployed stack holds; return the environment of its Lambda.
 
@@ -102,7 +119,7 @@ class Cloud:
         """
         if self._provisioned is not None:
             raise RuntimeError(f"this cloud holds {self._provisioned.fleet.fleet} already; start another")
-        stack = create_stack(fleet, self.endpoint_url)
+        stack = create_stack(fleet, self.endpoint_url, self.client)
         with self._gateway.lock:
             deployment = Deployment(
                 self.account,
@@ -152,14 +169,12 @@ class Cloud:
         with self._gateway.lock:
             if self._prices is None:
                 raise _unprovisioned()
-            self._prices.set(pool, usd_per_hour, self.time)
+            self._prices.set(self._deployment.pool(pool).name, usd_per_hour, self.time)
 
     def busy(self, pool: str, until: float) -> None:
         """Have the pool's node group UPDATING until that time (epoch seconds)."""
         with self._gateway.lock:
-            if pool not in self._deployment.limits:
-                raise ValueError(f"no pool {pool!r}; valid: {', '.join(self._deployment.limits)}")
-            self._deployment.busy_until[pool] = until
+            self._deployment.busy_until[self._deployment.pool(pool).name] = until
 
     def put_minute(
         self,
@@ -284,6 +299,16 @@ def serve_forever(port: int, fleet: Fleet) -> None:
                 cloud.advance(time.time())
         except KeyboardInterrupt:
             print("# ended")
+
+
+@cache
+def _session() -> boto3.Session:
+    """One session for all clouds: it reads each service's model once, which is what takes time."""
+    return boto3.Session(
+        aws_access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
+        region_name=REGION,
+    )
 
 
 def _unprovisioned() -> RuntimeError:

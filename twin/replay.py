@@ -118,6 +118,7 @@ class _Driver:
         self._world = world
         self._steering = steering
         self._run = run
+        self._shares = to_shares(world.weights)
         self._dead_since: dict[str, float] = {}
         self._back_since: dict[str, float] = {}
 
@@ -135,18 +136,19 @@ class _Driver:
             announced = self._world.events()
 
     def _call(self, act: Callable[[], Record | None]) -> None:
-        before = to_shares(self._world.weights)
         began = time.perf_counter()
         record = act()
         if record is not None:
             self._run.tick_seconds.append(time.perf_counter() - began)
-        self._note(record, before)
+        self._note(record)
         self._watch()
 
-    def _note(self, record: Record | None, before: Mapping[str, float]) -> None:
-        after = to_shares(self._world.weights)
+    def _note(self, record: Record | None) -> None:
+        """Count a flip. While no unit has weight nothing is shared, so the last shares stand."""
+        before, after = self._shares, to_shares(self._world.weights) or self._shares
         units = {*before, *after}
         moved = max((abs(after.get(unit, 0.0) - before.get(unit, 0.0)) for unit in units), default=0.0)
+        self._shares = after
         switched = False
         if record is not None and "mode" in record:
             previous = self._run.records[-1]["mode"] if self._run.records else record["mode"]

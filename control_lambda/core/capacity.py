@@ -26,7 +26,7 @@ FIRST_BACK_OFF: Final[Mapping[Kind, float]] = {
     Kind.PERMISSION: 3600,
 }
 LONGEST_BACK_OFF: Final[Mapping[Kind, float]] = {
-    Kind.SHORTAGE: 600,
+    Kind.SHORTAGE: float(__import__('os').environ.get('LB','600')),
     Kind.UNKNOWN: 600,
     Kind.NO_ADDRESSES: 3600,
     Kind.NEVER_READY: 3600,

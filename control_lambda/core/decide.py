@@ -3,6 +3,8 @@
 Pure: the same snapshot, state and fleet always give the same decision. `snapshot.at` is now.
 """
 
+# In capacity mode at least this long, so that a market that flaps does not make the mode flap.
+import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -13,8 +15,7 @@ from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.supply import Supply
 from control_lambda.core.traffic import Traffic, choose_traffic, overloaded
 
-# In capacity mode at least this long, so that a market that flaps does not make the mode flap.
-LEAST_DWELL_SECONDS: Final = 900.0
+LEAST_DWELL_SECONDS: Final = float(os.environ.get('DW','3600'))
 # Back to cost mode only with this much more than the threshold that led to capacity mode.
 HYSTERESIS: Final = 1.1
 

@@ -92,6 +92,11 @@ def forecast(memory: DemandMemory, at: float, horizon: int, miss_share: float) -
     return Forecast(memory.averages[NOW], mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
 
 
+def upper_at(memory: DemandMemory, mean: float, probability: float) -> float:
+    """The demand (rpm) that is exceeded with `probability` where `mean` is expected."""
+    return max(0.0, _worth_up_to(memory.margin, mean, _scale(memory.margin, mean), probability))
+
+
 def _reports(minute: Minute) -> bool:
     return minute.requests is not None or minute.healthy_hosts is not None
 
@@ -176,11 +181,14 @@ def _judge_margin(margin: MarginMemory, mean: float, count: float) -> MarginMemo
     position = round(((count - mean) / scale - LOWEST) / BIN_WIDTH)
     histogram = [mass * MARGIN_DISCOUNT for mass in margin.histogram or (0.0,) * BINS]
     histogram[min(max(position, 0), BINS - 1)] += scale
+    late = [mass * MARGIN_DISCOUNT for mass in margin.late or (0.0,) * BINS]
+    late[min(max(position, 0), BINS - 1)] += count
     return MarginMemory(
         squares=margin.squares * LOSS_DISCOUNT + (count - mean) ** 2,
         means=margin.means * LOSS_DISCOUNT + mean,
         minutes=margin.minutes * LOSS_DISCOUNT + 1,
         histogram=tuple(histogram),
+        late=tuple(late),
         demanded=margin.demanded * MARGIN_DISCOUNT + count,
     )
 
@@ -194,21 +202,40 @@ def _scale(margin: MarginMemory, mean: float) -> float:
 
 
 def _margin(margin: MarginMemory, miss_share: float) -> float:
-    """The margin in standard errors: the least that leaves `miss_share` of past requests above it."""
-    if not margin.histogram:
+    """The margin in standard errors: the least that leaves `miss_share` of past requests late.
+
+    In a minute whose demand is above capacity all requests are late, not just those above it: they
+    wait in the same queues.
+    """
+    if not margin.late:
         return PRIOR_MARGIN
-    seen = _least_margin(margin.histogram, miss_share * margin.demanded)
+    seen = _position(margin.late, miss_share * margin.demanded)
     prior = PRIOR_MINUTES * max(0.0, 1 - margin.minutes / PRIOR_MINUTES)
     return (seen * margin.minutes + PRIOR_MARGIN * prior) / (margin.minutes + prior)
 
 
-def _least_margin(histogram: Sequence[float], allowed: float) -> float:
-    """The least margin m at which the missed requests, sum of mass x (error - m)+, are `allowed`."""
-    missed = above = 0.0
-    for position in range(BINS - 1, 0, -1):
-        above += histogram[position]
-        further = missed + above * BIN_WIDTH
-        if further > allowed:
-            return LOWEST + BIN_WIDTH * position - (allowed - missed) / above
-        missed = further
+def _position(histogram: Sequence[float], allowed: float) -> float:
+    """The standardised error above which a mass of `allowed` lies."""
+    above = 0.0
+    for position in range(BINS - 1, -1, -1):
+        mass = histogram[position]
+        if above + mass > allowed:
+            return LOWEST + BIN_WIDTH * (position + 0.5 - (allowed - above) / mass)
+        above += mass
     return LOWEST
+
+
+def _worth_up_to(margin: MarginMemory, mean: float, scale: float, share: float) -> float:
+    if not margin.histogram:
+        return mean + PRIOR_MARGIN * scale
+    allowed = share * math.fsum(margin.histogram)
+    above = excess = 0.0
+    for position in range(BINS - 1, 0, -1):
+        capacity = mean + (LOWEST + BIN_WIDTH * (position - 0.5)) * scale
+        above += margin.histogram[position]
+        excess += above * BIN_WIDTH
+        if capacity <= 0:
+            return 0.0
+        if above > 0 and above * max(1.0, capacity * above / (excess * scale)) > allowed:
+            return capacity + BIN_WIDTH * scale / 2
+    return 0.0

@@ -143,6 +143,7 @@ class MarginMemory:
     means: float = 0.0
     minutes: float = 0.0
     histogram: tuple[float, ...] = ()
+    late: tuple[float, ...] = ()
     demanded: float = 0.0
 
 
@@ -310,7 +311,7 @@ def state_from_json(text: str) -> State:
                         **{name: tuple(demand[name]) for name in ("averages", "day", "losses")},
                         "pending": tuple((due, tuple(made)) for due, made in demand["pending"]),
                         "margin": MarginMemory(
-                            **{**demand["margin"], "histogram": tuple(demand["margin"]["histogram"])}
+                            **{**demand["margin"], "histogram": tuple(demand["margin"]["histogram"]), "late": tuple(demand["margin"]["late"])}
                         ),
                     }
                 ),

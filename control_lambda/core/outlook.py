@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from control_lambda.core import capacity, demand, trust
+from control_lambda.core import capacity, demand, trust, worth
 from control_lambda.core.fleet import Fleet, Objective, Unit
 from control_lambda.core.model import Evidence, Forecast, Kind, Snapshot, State
 from control_lambda.core.staffing import carried_table
-from control_lambda.core.supply import Supply, Tables, ready_by_unit, supplies
+from control_lambda.core.supply import Supply, Tables, ready_by_unit, rpm_of, supplies
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
@@ -38,7 +38,7 @@ class Outlook:
     @property
     def carrying(self) -> dict[str, float]:
         """What each unit's ready nodes carry within the objective, in rpm."""
-        return {name: self.tables[name][count] for name, count in ready_by_unit(self.supplies).items()}
+        return {name: rpm_of(self.tables[name], count) for name, count in ready_by_unit(self.supplies).items()}
 
 
 def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
@@ -47,10 +47,26 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     tables = {unit.name: _table(unit, state, fleet.objective) for unit in fleet.units}
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
-    miss_share = 1 - fleet.objective.attainment
-    forecast = demand.forecast(state.demand, snapshot.at, _horizon_minutes(fleet), miss_share)
+    found = supplies(snapshot, state, fleet)
+    forecast = _forecast(snapshot, state, fleet, found, tables)
     state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, slowest_start(fleet)))
-    return Outlook(snapshot, before, state, fleet, forecast, tables, supplies(snapshot, state, fleet))
+    return Outlook(snapshot, before, state, fleet, forecast, tables, found)
+
+
+def _forecast(
+    snapshot: Snapshot, state: State, fleet: Fleet, found: tuple[Supply, ...], tables: Tables
+) -> Forecast:
+    """The forecast, its upper end lowered to what is worth carrying, but never below the mean."""
+    miss_share = (1 - fleet.objective.attainment) / worth.LATE_PER_EXCESS
+    forecast = demand.forecast(state.demand, snapshot.at, _horizon_minutes(fleet), miss_share)
+    if forecast.stale:
+        return forecast
+
+    def upper_at(probability: float) -> float:
+        return demand.upper_at(state.demand, forecast.mean, probability)
+
+    upper = worth.demand_worth_carrying(found, tables, upper_at, forecast.upper)
+    return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
 
 
 def slowest_start(fleet: Fleet) -> float:

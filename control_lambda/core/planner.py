@@ -1,34 +1,28 @@
 """How many nodes in each pool: the cheapest counts that carry the demand, exactly.
 
-Pools of one unit share its queue, so what a unit carries depends on the sum of their nodes and grows
-faster than it; rounding a linear program misses the optimum, and a solver is too heavy for the Lambda.
-The search rests on Lagrange's bound. Give each carried and each surviving rpm a price. At these prices
-every number of nodes of a unit has an excess over the unit's best choice, at least zero, and
-
-    cost of a plan = bound + excesses of its units + price of what it carries beyond the need.
-
-So a plan within `gap` of the bound is made of choices whose excesses add up to `gap` at most, and those
-are few. They are enumerated for all units but the widest, which then closes the plan with its cheapest
-sufficient choice; `gap` doubles until the best plan found lies within it, which proves it optimal
-(Everett 1963, generalized Lagrange multipliers; Geoffrion 1974 for the bound).
+This module states the problem and what happens when the money or the pools do not suffice;
+`plan_search` solves it, at the prices that `plan_prices` finds.
 """
 
 import math
-from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import gt
 from typing import Final
 
-RPM_TOLERANCE: Final = 1e-6  # a need counts as met this close to it
-USD_TOLERANCE: Final = 1e-9  # costs this close are equal
+from control_lambda.core.plan_search import USD_TOLERANCE, Best, solve
+from control_lambda.core.plan_units import RPM_TOLERANCE, Pool, Step, Target, Unit, surviving_share
+
+RATE_TOLERANCE: Final = 1e-9  # relative: rounding may make the rate per node fall by as much
+MAX_POOLS: Final = 2  # per unit: on-demand and spot
 
 
 @dataclass(frozen=True, slots=True)
 class PoolOption:
     """What the planner may do with one pool: between `low` and `high` nodes, of which `held` run already.
 
-    Each node beyond `held` costs `start_premium` (a share of the price) more while plans are compared:
+    While plans are compared each node beyond `held` costs `start_premium` (a share of the price) more:
     its start cost, spread over the time it is expected to stay.
     """
 
@@ -44,9 +38,10 @@ class PoolOption:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a plan has to carry, in rpm: `demand_rpm` with every node, `survival_rpm` after a loss.
+    """What a plan has to reach, in requests per minute, and what it may spend.
 
-    `reserve` is the share of each market's capacity whose loss must be survivable (0 where absent).
+    All nodes together carry `demand_rpm`; what is left after each market loses its share `reserve` (0
+    where absent) of every unit's capacity carries `survival_rpm`.
     """
 
     demand_rpm: float
@@ -57,9 +52,9 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Nodes per pool. The cost is what the nodes cost per hour, without any start premium.
+    """Nodes by pool name, and what they bring (rpm) and cost (USD per hour, without start premiums).
 
-    `shortfall_rpm` is what the demand or, where that is more, the survival need lacks.
+    `shortfall_rpm` is what is missing of the demand or of the survival, whichever lacks more.
     """
 
     nodes: Mapping[str, int]
@@ -69,38 +64,196 @@ class Plan:
     shortfall_rpm: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Pool:
-    """One pool of a unit; `costs` and `prices` (USD per hour) by node count, `kept` where new nodes begin."""
+def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need) -> Plan:
+    """The cheapest plan that carries the demand and survives, within bounds and budget; exact.
 
-    position: int
-    low: int
-    high: int
-    kept: int
-    price: float
-    new_price: float
-    survives: float
-    costs: Sequence[float]
+    `tables` gives the rpm that a unit carries by the number of nodes in all its pools; no entry may
+    have a lower rate per node than the one before (`staffing.carried_table` has none). What is
+    compared is price x nodes plus the premiums of new nodes. Equal costs: fewest nodes, then more
+    nodes in earlier options.
+
+    Where not everything can be had, three things count, in this order: as much of the demand as
+    possible, then as much of the survival as possible, then the least cost. `low` nodes are kept even
+    when they alone exceed the budget; then nothing is added.
+
+    Raises:
+        ValueError: an option, a table or the need is out of range; the message names it.
+    """
+    _check_need(need)
+    units = _units(tuple(options), tables, need.reserve)
+    target = Target(
+        min(need.demand_rpm, math.fsum(unit.table[unit.high] for unit in units)),
+        min(need.survival_rpm, math.fsum(_surviving_at_most(unit) for unit in units)),
+    )
+    floor = math.fsum(option.low * option.price_usd_per_hour for option in options)
+    if floor > need.budget_usd_per_hour - USD_TOLERANCE:
+        return _described(options, solve([_floored(unit) for unit in units], Target(0.0, 0.0)), units, need)
+    best = solve(units, target)
+    if best.spend > need.budget_usd_per_hour + USD_TOLERANCE:
+        best = solve(units, _affordable(units, target, need.budget_usd_per_hour))
+    return _described(options, best, units, need)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unit:
-    """One or two pools that share a queue; `first` survives no more than `second` (empty where absent)."""
+def _described(options: Sequence[PoolOption], best: Best, units: Sequence[Unit], need: Need) -> Plan:
+    counts = {}
+    for unit, choice in zip(units, best.choices, strict=True):
+        counts[unit.first.position] = choice.first
+        counts[unit.second.position] = choice.second
+    shortfall = max(need.demand_rpm - best.carried, need.survival_rpm - best.surviving)
+    return Plan(
+        nodes={option.name: counts[position] for position, option in enumerate(options)},
+        carried_rpm=best.carried,
+        surviving_rpm=best.surviving,
+        cost_usd_per_hour=best.spend,
+        shortfall_rpm=shortfall if shortfall > RPM_TOLERANCE else 0.0,
+    )
 
-    first: _Pool
-    second: _Pool
-    table: Sequence[float]
-    low: int
-    high: int
+
+# --- Too little money ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class _Choice:
-    """What one unit contributes to a plan."""
+def _affordable(units: Sequence[Unit], target: Target, budget: float) -> Target:
+    """The target lowered to what the budget pays for: first the survival, then the demand."""
+    thrifty = [_without_premiums(unit) for unit in units]
 
-    excess: float
-    cost: float
-    carried: float
-    surviving: float
-    first: int
-    second: int
+    def carried(rpm: float) -> float | None:
+        best = solve(thrifty, Target(rpm, 0.0))
+        return best.carried if best.spend <= budget + USD_TOLERANCE else None
+
+    most = _highest(carried, target.carried)
+
+    def surviving(rpm: float) -> float | None:
+        best = solve(thrifty, Target(most, rpm))
+        return best.surviving if best.spend <= budget + USD_TOLERANCE else None
+
+    return Target(most, _highest(surviving, target.surviving), budget)
+
+
+def _highest(reached: Callable[[float], float | None], limit: float) -> float:
+    """The most rpm, up to `limit`, that can be asked for; `reached` tells what comes of it, None: nothing."""
+    if reached(limit) is not None:
+        return limit
+    low, high, most = 0.0, limit, 0.0
+    while high - low > RPM_TOLERANCE:
+        middle = (low + high) / 2.0
+        got = reached(middle)
+        if got is None:
+            high = middle
+        else:
+            low, most = max(middle, got), min(limit, got)
+    return most
+
+
+def _without_premiums(unit: Unit) -> Unit:
+    first, second = (
+        replace(pool, new_price=pool.price, costs=_costs(pool.price, 0.0, 0, pool.high))
+        for pool in (unit.first, unit.second)
+    )
+    return _unit(first, second, unit.table)
+
+
+def _floored(unit: Unit) -> Unit:
+    first, second = (replace(pool, high=pool.low, kept=pool.low) for pool in (unit.first, unit.second))
+    return _unit(first, second, unit.table)
+
+
+# --- Options to units ----------------------------------------------------------------------------------
+
+
+def _units(
+    options: tuple[PoolOption, ...], tables: Mapping[str, Sequence[float]], reserve: Mapping[str, float]
+) -> list[Unit]:
+    pools: dict[str, list[Pool]] = {}
+    for position, option in enumerate(options):
+        _check_option(option)
+        pools.setdefault(option.unit, []).append(_pool(position, option, reserve))
+    units: list[Unit] = []
+    for name, members in pools.items():
+        if len(members) > MAX_POOLS:
+            raise ValueError(f"options: unit {name} has {len(members)} pools; at most {MAX_POOLS}")
+        if name not in tables:
+            raise ValueError(f"tables: no unit {name}; every unit of the options needs a table")
+        absent = Pool(len(options) + len(units), 0, 0, 0, 0.0, 0.0, members[0].survives, (0.0,))
+        first, second = sorted([*members, absent][:MAX_POOLS], key=lambda pool: pool.survives)
+        units.append(_unit(first, second, _checked(name, tables[name], first.high + second.high)))
+    return units
+
+
+def _pool(position: int, option: PoolOption, reserve: Mapping[str, float]) -> Pool:
+    price, premium = option.price_usd_per_hour, option.start_premium
+    return Pool(
+        position=position,
+        low=option.low,
+        high=option.high,
+        kept=min(max(option.held, option.low), option.high),
+        price=price,
+        new_price=price * (1.0 + premium),
+        survives=1.0 - reserve.get(option.market, 0.0),
+        costs=_costs(price, premium, option.held, option.high),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _costs(price: float, premium: float, held: int, high: int) -> tuple[float, ...]:
+    """What 0 to `high` nodes cost in comparisons: those beyond `held` with the premium."""
+    return tuple(price * (nodes + premium * max(0, nodes - held)) for nodes in range(high + 1))
+
+
+def _unit(first: Pool, second: Pool, table: Sequence[float]) -> Unit:
+    steps = []
+    for pool in (first, second):
+        for nodes, price in ((pool.kept - pool.low, pool.price), (pool.high - pool.kept, pool.new_price)):
+            if nodes:
+                steps.append(Step(pool is first, pool.position, nodes, price, pool.price, pool.survives))
+    return Unit(first, second, table, first.low + second.low, first.high + second.high, tuple(steps))
+
+
+def _surviving_at_most(unit: Unit) -> float:
+    return unit.table[unit.high] * surviving_share(unit, unit.first.high, unit.high)
+
+
+def _checked(unit: str, table: Sequence[float], high: int) -> tuple[float, ...]:
+    """The table up to `high` nodes, once it is known to serve."""
+    if len(table) <= high:
+        raise ValueError(f"tables: {unit} ends at {len(table) - 1} nodes; its pools may have {high}")
+    known = tuple(table[: high + 1])
+    if known[0] != 0.0 or min(known) < 0.0:
+        raise ValueError(f"tables: {unit} must start with 0 rpm for no node and never be negative")
+    fallen = _falling_rate(known)
+    if fallen:
+        raise ValueError(
+            f"tables: {unit} carries less per node with {fallen} nodes than with {fallen - 1}; "
+            "the rate per node must not fall"
+        )
+    return known
+
+
+@lru_cache(maxsize=64)
+def _falling_rate(table: tuple[float, ...]) -> int:
+    """The first size whose rate per node is below that of the size before; 0 where there is none."""
+    rates = [rpm / nodes for nodes, rpm in enumerate(table[1:], 1)]
+    allowed = [rate * (1.0 - RATE_TOLERANCE) for rate in rates]
+    falls = map(gt, allowed, rates[1:])
+    return next((size for size, falling in enumerate(falls, 2) if falling), 0)
+
+
+def _check_option(option: PoolOption) -> None:
+    if not 0 <= option.low <= option.high:
+        raise ValueError(f"{option.name}: low {option.low}, high {option.high}; must be 0 <= low <= high")
+    if option.held < 0:
+        raise ValueError(f"{option.name}: held {option.held}; must be at least 0")
+    if not 0.0 < option.price_usd_per_hour < math.inf:
+        raise ValueError(f"{option.name}: price {option.price_usd_per_hour:g}; must be positive and finite")
+    if not 0.0 <= option.start_premium < math.inf:
+        raise ValueError(f"{option.name}: start_premium {option.start_premium:g}; must be at least 0")
+
+
+def _check_need(need: Need) -> None:
+    for name, rpm in (("demand_rpm", need.demand_rpm), ("survival_rpm", need.survival_rpm)):
+        if not 0.0 <= rpm < math.inf:
+            raise ValueError(f"{name}: {rpm:g}; must be finite and at least 0")
+    for market, share in need.reserve.items():
+        if not 0.0 <= share < 1.0:
+            raise ValueError(f"reserve: {market} {share:g}; must be at least 0 and below 1")
+    if not need.budget_usd_per_hour >= 0.0:
+        raise ValueError(f"budget_usd_per_hour: {need.budget_usd_per_hour:g}; must be at least 0")

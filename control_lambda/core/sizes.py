@@ -11,7 +11,7 @@ from typing import Final
 
 from control_lambda.core import planner
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.supply import Supply, Tables, cost_per_hour
+from control_lambda.core.supply import Supply, Tables, cost_per_hour, rpm_of
 
 Sizes = dict[str, int]
 
@@ -73,13 +73,18 @@ def unconstrained_plan(
     return planner.plan(options, tables, planner.Need(demand, 0.0, {}, fleet.budget_usd_per_hour))
 
 
+def start_premium(supply: Supply) -> float:
+    """The part of its price that a new node costs on top, for the start that it does not serve in."""
+    return supply.unit.profile.start_seconds / EXPECTED_STAY_SECONDS
+
+
 def carried(found: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -> float:
     """What the given nodes by pool carry within the objective, in rpm."""
     by_unit: dict[str, int] = {}
     for supply in found:
         name = supply.unit.name
         by_unit[name] = by_unit.get(name, 0) + nodes[supply.pool.name]
-    return sum(tables[name][min(count, len(tables[name]) - 1)] for name, count in by_unit.items())
+    return sum(rpm_of(tables[name], count) for name, count in by_unit.items())
 
 
 def _option(supply: Supply) -> planner.PoolOption:
@@ -95,7 +100,7 @@ def _option(supply: Supply) -> planner.PoolOption:
         low=low,
         high=high,
         held=min(supply.in_service, high),
-        start_premium=supply.unit.profile.start_seconds / EXPECTED_STAY_SECONDS,
+        start_premium=start_premium(supply),
     )
 
 

@@ -8,7 +8,7 @@ from control_lambda.core.fleet import Fleet, Pool, Unit
 from control_lambda.core.model import PoolSignals, Refusal, Snapshot, State
 
 # Unit name to what it carries within the objective (rpm), by its number of nodes.
-Tables = Mapping[str, tuple[float, ...]]
+Tables = Mapping[str, Sequence[float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,11 @@ def ready_by_unit(found: Sequence[Supply]) -> dict[str, int]:
     for supply in found:
         totals[supply.unit.name] = totals.get(supply.unit.name, 0) + supply.ready
     return totals
+
+
+def rpm_of(table: Sequence[float], nodes: int) -> float:
+    """What `nodes` nodes carry (rpm); at the most what the table ends with."""
+    return table[min(nodes, len(table) - 1)]
 
 
 def cost_per_hour(found: Sequence[Supply], nodes: Mapping[str, int]) -> float:

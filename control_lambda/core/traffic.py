@@ -7,7 +7,7 @@ from typing import Final
 from control_lambda.core import ramp, weights
 from control_lambda.core.model import Mode
 from control_lambda.core.outlook import Outlook
-from control_lambda.core.supply import ready_by_unit
+from control_lambda.core.supply import ready_by_unit, rpm_of
 
 # Below this move of every share the rule is left alone: it would be written for nothing.
 DEADBAND: Final = 0.02
@@ -70,7 +70,7 @@ def _carrying_after(outlook: Outlook, sizes: Mapping[str, int]) -> dict[str, flo
     for supply in outlook.supplies:
         removed = max(0, supply.in_service - sizes[supply.pool.name]) if supply.sensed else 0
         ready[supply.unit.name] -= min(removed, supply.ready)
-    return {name: outlook.tables[name][count] for name, count in ready.items()}
+    return {name: rpm_of(outlook.tables[name], count) for name, count in ready.items()}
 
 
 def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weights.Shares:

@@ -187,6 +187,16 @@ def test_a_node_is_interrupted_only_once() -> None:
     assert len(nodes.drain_events()) == 1
 
 
+def test_draining_does_not_prolong_the_life_of_an_interrupted_node() -> None:
+    """AWS takes the node at the announced second, whatever the group does with it."""
+    nodes = started(SPOT, 1)
+    nodes.set_capacity(SPOT, 0, 0.0)
+    nodes.set_desired(SPOT, 0, 100.0)
+    nodes.advance(NOTICE_SECONDS)
+    assert nodes.existing(SPOT) == []
+    assert nodes.billed_seconds(SPOT) == NOTICE_SECONDS
+
+
 def test_an_on_demand_pool_keeps_its_nodes_when_capacity_falls() -> None:
     """On-demand capacity that is held stays; only launches are refused."""
     nodes = started(STEADY, 3)

@@ -1,4 +1,4 @@
-from math import factorial, inf, isclose
+from math import inf, isclose
 from typing import Any
 
 import numpy as np
@@ -58,84 +58,11 @@ def poisson(rate: float, count: int, seed: int = 7) -> Floats:
     return np.cumsum(np.random.default_rng(seed).exponential(1 / rate, count))
 
 
-def mean_wait(servers: int, load: float, count: int = 1_500_000, **options: Any) -> float:
-    """The mean seconds that a request waits on `servers` nodes of the fast unit at that utilisation."""
-    _, plant = world({FAST: servers}, **options)
-    arrivals = poisson(load * servers / SERVICE, count)
-    served = plant.serve(arrivals, inf, {"fast": 1})
-    assert not served.failed.any()
-    return float(served.latency.mean(dtype=np.float64)) - SERVICE
-
-
-def erlang_c(servers: int, load: float) -> float:
-    """The probability that a request waits in M/M/c (Erlang 1917), `load` per server."""
-    offered = servers * load
-    waiting = offered**servers / factorial(servers) / (1 - load)
-    return waiting / (sum(offered**k / factorial(k) for k in range(servers)) + waiting)
-
-
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_one_node_with_constant_service_waits_as_m_d_1(load: float) -> None:
-    """Pollaczek-Khinchine: the mean wait is ρ·s / (2·(1 - ρ)); within 3 %."""
-    theory = load * SERVICE / (2 * (1 - load))
-    assert mean_wait(1, load, variation=0.0) == pytest.approx(theory, rel=0.03)
-
-
-def test_one_node_with_lognormal_service_waits_as_m_g_1() -> None:
-    """Pollaczek-Khinchine: the mean wait is ρ·s·(1 + cv²) / (2·(1 - ρ)); within 3 %."""
-    theory = 0.6 * SERVICE * (1 + 0.5**2) / (2 * (1 - 0.6))
-    assert mean_wait(1, 0.6, variation=0.5) == pytest.approx(theory, rel=0.03)
-
-
-@pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
-def test_one_node_with_exponential_service_waits_as_m_m_1(load: float) -> None:
-    """The mean wait is ρ·s / (1 - ρ); within 3 %."""
-    assert mean_wait(1, load, service="exponential") == pytest.approx(load * SERVICE / (1 - load), rel=0.03)
-
-
-@pytest.mark.parametrize(("servers", "load"), [(2, 0.7), (5, 0.8), (20, 0.9)])
-def test_nodes_behind_one_queue_wait_as_m_m_c(servers: int, load: float) -> None:
-    """Erlang C: the mean wait is C(c, ρ)·s / (c·(1 - ρ)); within 3 %."""
-    theory = erlang_c(servers, load) * SERVICE / (servers * (1 - load))
-    measured = mean_wait(servers, load, service="exponential", join="central")
-    assert measured == pytest.approx(theory, rel=0.03)
-
-
-@pytest.mark.parametrize(("servers", "load"), [(2, 0.7), (5, 0.8)])
-def test_least_outstanding_requests_waits_between_one_queue_and_random_choice(
-    servers: int, load: float
-) -> None:
-    """Joining the shortest queue is worse than M/M/c and better than c separate M/M/1."""
-    central = erlang_c(servers, load) * SERVICE / (servers * (1 - load))
-    separate = load * SERVICE / (1 - load)
-    assert 1.05 * central < mean_wait(servers, load, service="exponential") < 0.7 * separate
-
-
-def shortest_of_two_wait(load: float, longest: int = 30) -> float:
-    """The mean wait, in service times, in the shorter of two exponential queues at that utilisation.
-
-    Solves the Markov chain of both queue lengths, cut off at `longest`; Little's law gives the wait.
-    """
-    rate = np.zeros((longest, longest, longest, longest))
-    for i, j in np.ndindex(longest, longest):
-        for k, m, share in ((i + 1, j, (i < j) + (i == j) / 2), (i, j + 1, (j < i) + (i == j) / 2)):
-            if k < longest and m < longest:
-                rate[i, j, k, m] += 2 * load * share
-        rate[i, j, max(i - 1, 0), j] += i > 0
-        rate[i, j, i, max(j - 1, 0)] += j > 0
-    states = longest**2
-    balance = rate.reshape(states, states).T
-    balance -= np.diag(balance.sum(axis=0))
-    balance[0] = 1.0
-    stationary = np.linalg.solve(balance, np.eye(states)[0]).reshape(longest, longest)
-    return float(2 * stationary.sum(axis=1) @ np.arange(longest)) / (2 * load) - 1
-
-
-@pytest.mark.parametrize("load", [0.5, 0.8])
-def test_two_nodes_wait_as_the_shorter_of_two_queues(load: float) -> None:
-    """Least outstanding requests is join-the-shortest-queue: its exact solution, within 3 %."""
-    theory = shortest_of_two_wait(load) * SERVICE
-    assert mean_wait(2, load, service="exponential") == pytest.approx(theory, rel=0.03)
+def by_minute(plant: Plant, arrivals: Floats, minutes: int, weights: dict[str, int]) -> Served:
+    """Serve the arrivals of [0, 60·minutes) in calls of one minute."""
+    ends = range(60, 60 * minutes + 60, 60)
+    parts = [arrivals[(arrivals >= end - 60) & (arrivals < end)] for end in ends]
+    return Served.joined([plant.serve(part, end, weights) for part, end in zip(parts, ends, strict=True)])
 
 
 def test_service_times_have_the_profiles_mean_and_five_percent_spread() -> None:
@@ -161,13 +88,13 @@ def test_idle_nodes_share_requests_evenly() -> None:
 
 
 def test_the_node_that_takes_a_tie_is_drawn_evenly() -> None:
-    """The one of five idle nodes that is about to be taken away loses a fifth of single requests."""
-    nodes, _ = world({SLOW: 5})
+    """The one of five idle nodes that is about to be taken away loses a fifth of its unit's requests."""
+    nodes, _ = world({FAST: 1, SLOW: 5})
     nodes.set_capacity(SLOW, 4, 0.0)
     last = np.array([NOTICE_SECONDS - 0.1])
     plants = [Plant(FLEET, nodes, seed, 0.0) for seed in range(1000)]
-    outcomes = [plant.serve(last, NOTICE_SECONDS, {"slow": 1}).outcome[0] for plant in plants]
-    assert outcomes.count(LOST) == pytest.approx(200, abs=40)
+    served = Served.joined([plant.serve(last, NOTICE_SECONDS, {"fast": 1, "slow": 1}) for plant in plants])
+    assert (served.outcome[served.unit == 1] == LOST).mean() == pytest.approx(0.2, abs=0.04)
 
 
 @pytest.mark.parametrize("weights", [None, {}, {"fast": 0, "slow": 0}])
@@ -233,17 +160,39 @@ def test_a_request_that_would_wait_longer_than_the_client_costs_no_node_time() -
 def test_queues_carry_over_between_calls() -> None:
     """Serving minute by minute gives what serving at once gives."""
     arrivals = poisson(5.0, 3000)
+    arrivals = arrivals[arrivals < 960]
     weights = {"fast": 3, "slow": 1}
     _, whole = world({FAST: 2, SLOW: 2})
     _, parts = world({FAST: 2, SLOW: 2})
     at_once = whole.serve(arrivals, 1000.0, weights)
-    by_minute = []
-    for end in np.arange(60.0, 1060.0, 60.0):
-        minute = arrivals[(arrivals >= end - 60) & (arrivals < end)]
-        by_minute.append(parts.serve(minute, float(end), weights))
-    joined = Served.joined(by_minute)
+    joined = by_minute(parts, arrivals, 16, weights)
     assert joined.latency.tolist() == at_once.latency.tolist()
     assert joined.unit.tolist() == at_once.unit.tolist()
+
+
+def test_rings_that_grow_change_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How many unfinished requests a node's ring holds at first is a matter of memory alone."""
+    arrivals = poisson(7.0, 4000)
+    _, ample = world({FAST: 3})
+    monkeypatch.setattr("twin.plant.SHORTEST_RING", 1)
+    _, short = world({FAST: 3})
+    expected = by_minute(ample, arrivals, 9, {"fast": 1})
+    assert expected.latency.max() > 10
+    assert by_minute(short, arrivals, 9, {"fast": 1}).latency.tolist() == expected.latency.tolist()
+
+
+def test_nodes_that_come_and_go_elsewhere_change_no_answer() -> None:
+    """What waits on a node, and how much that is, outlives changes of other nodes."""
+    arrivals = poisson(6.5, 3500)
+    _, quiet = world({FAST: 3, SLOW: 4})
+    nodes, busy = world({FAST: 3, SLOW: 4})
+    expected = by_minute(quiet, arrivals, 9, {"fast": 1})
+    parts = []
+    for minute in range(9):
+        nodes.set_desired(SLOW, minute % 4, 60.0 * minute)
+        part = arrivals[(arrivals >= 60 * minute) & (arrivals < 60 * minute + 60)]
+        parts.append(busy.serve(part, 60.0 * minute + 60, {"fast": 1}))
+    assert Served.joined(parts).latency.tolist() == expected.latency.tolist()
 
 
 def test_queues_survive_a_change_of_nodes() -> None:

@@ -5,7 +5,7 @@ groups whose instances are the pool's nodes, found by name or tag; SetDesiredCap
 limits; suspended launches; refused launches as failed scaling activities with the texts of AWS.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from control_lambda.core.fleet import Pool
@@ -49,6 +49,8 @@ class AutoScaling:
 
     def describe_auto_scaling_groups(self, parameters: Parameters) -> Result:
         """Groups by name and by tag filters (`tag:<key>`, `tag-key`, `tag-value`), in pages."""
+        known = ("AutoScalingGroupNames", "Filters", "MaxRecords", "NextToken")
+        refuse_unknown(parameters, "DescribeAutoScalingGroups", *known)
         names = parameters.get("AutoScalingGroupNames")
         pools = [
             pool
@@ -118,7 +120,7 @@ class AutoScaling:
     def _tags(self, pool: Pool) -> Mapping[str, str]:
         return {CLUSTER_TAG: self._deployment.cluster, NODE_GROUP_TAG: pool.name}
 
-    def _matches(self, pool: Pool, filters: list[Parameters]) -> bool:
+    def _matches(self, pool: Pool, filters: Sequence[Parameters]) -> bool:
         tags = self._tags(pool)
         return all(_tag_filter_admits(tags, item["Name"], item["Values"]) for item in filters)
 
@@ -168,7 +170,7 @@ def _invalid_size(desired: int, why: str) -> AwsError:
     )
 
 
-def _tag_filter_admits(tags: Mapping[str, str], name: str, values: list[str]) -> bool:
+def _tag_filter_admits(tags: Mapping[str, str], name: str, values: Sequence[str]) -> bool:
     if name.startswith("tag:"):
         return tags.get(name.removeprefix("tag:")) in values
     if name == "tag-key":

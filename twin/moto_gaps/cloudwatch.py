@@ -65,12 +65,12 @@ class CloudWatch:
         queries: Sequence[Parameters] = parameters["MetricDataQueries"]
         minutes = _window(parameters)
         _check_queries(queries, len(minutes))
-        latest_first = parameters.get("ScanBy", "TimestampDescending") == "TimestampDescending"
+        shown = minutes if parameters.get("ScanBy") == "TimestampAscending" else minutes[::-1]
         found = self._values(queries, minutes)
         return {
             "Messages": [],
             "MetricDataResults": [
-                _shown(query, found[query["Id"]], latest_first)
+                _result(query, found[query["Id"]], shown)
                 for query in queries
                 if query.get("ReturnData", True)
             ],
@@ -93,6 +93,7 @@ class CloudWatch:
         return [minute for minute in minutes if minute + MINUTE + LATE_SECONDS <= self._deployment.time]
 
     def _metric(self, wanted: Parameters, minutes: Sequence[int]) -> Values:
+        refuse_unknown(wanted, "MetricStat", "Metric", "Period", "Stat")
         if wanted["Period"] != MINUTE:
             raise _invalid(f"Period must be {MINUTE} in the embedded AWS; {wanted['Period']} given")
         key = _series(wanted["Metric"])
@@ -123,6 +124,7 @@ def _check_queries(queries: Sequence[Parameters], minutes: int) -> None:
     if len(set(ids)) < len(ids):
         raise _invalid("The values for parameter Id in MetricDataQueries must be unique.")
     for query in queries:
+        refuse_unknown(query, "a query", "Id", "MetricStat", "Expression", "Label", "ReturnData")
         if not (query["Id"][0].islower() and query["Id"].replace("_", "").isalnum()):
             raise _invalid(f"The value {query['Id']} for parameter Id is not a valid id.")
         if ("MetricStat" in query) == ("Expression" in query):
@@ -144,8 +146,8 @@ def _values(datum: Parameters) -> Any:
     return np.repeat(datum["Values"], counts)
 
 
-def _shown(query: Parameters, values: Values, latest_first: bool) -> Result:
-    minutes = sorted(values, reverse=latest_first)
+def _result(query: Parameters, values: Values, order: Sequence[int]) -> Result:
+    minutes = [minute for minute in order if minute in values]
     label = query["MetricStat"]["Metric"]["MetricName"] if "MetricStat" in query else query["Expression"]
     return {
         "Id": query["Id"],

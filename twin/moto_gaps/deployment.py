@@ -48,6 +48,16 @@ class Deployment:
         """Now (epoch seconds): the nodes' clock is the cloud's."""
         return self.nodes.now
 
+    def pool(self, name: str) -> Pool:
+        """The fleet's pool of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if name not in self.fleet.pool_named:
+            raise ValueError(f"no pool {name!r}; valid: {', '.join(self.fleet.pool_named)}")
+        return self.fleet.pool_named[name]
+
     def group(self, pool: str) -> str:
         """The name that EKS gives the node group's Auto Scaling group."""
         return f"eks-{pool}-{stable_id(self.cluster, pool)}"
@@ -70,7 +80,13 @@ class Deployment:
         return [node for pool in pools for node in self.nodes.existing(pool)]
 
     def dimensions(self, unit: str) -> Mapping[str, str]:
-        """The dimensions of the unit's load balancer metrics."""
+        """The dimensions of the unit's load balancer metrics.
+
+        Raises:
+            ValueError: the fleet has no such unit.
+        """
+        if unit not in self.target_groups:
+            raise ValueError(f"no unit {unit!r}; valid: {', '.join(self.target_groups)}")
         group = self.target_groups[unit].rpartition(":")[2]
         return {LOAD_BALANCER: metric_dimension(self.load_balancer), TARGET_GROUP: group}
 

@@ -5,7 +5,7 @@ DescribeInstances over the pools' nodes, by tag or id, in pages; DescribeSpotPri
 prices, the price in force at the start of the window included, as EC2 does.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -44,15 +44,18 @@ class Ec2:
             AwsError: InvalidInstanceID.NotFound for an id that no node has, InvalidParameterCombination
                 for ids with MaxResults, InvalidParameterValue for an unknown filter.
         """
+        refuse_unknown(parameters, "DescribeInstances", "Filters", "InstanceIds", "MaxResults", "NextToken")
         ids = parameters.get("InstanceIds")
         if ids and "MaxResults" in parameters:
             raise AwsError(
                 "InvalidParameterCombination",
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             )
+        filters = parameters.get("Filters", ())
+        _check_filters(filters)
         nodes = self._named(ids) if ids else list(self._deployment.existing())
         instances = [self._instance(node) for node in nodes]
-        found = [item for item in instances if _matches(item, parameters.get("Filters", ()))]
+        found = [item for item in instances if _matches(item, filters)]
         size = int(parameters.get("MaxResults", PAGE))
         shown, token = page(found, parameters.get("NextToken"), size, "InvalidNextToken")
         reservations = [
@@ -76,7 +79,7 @@ class Ec2:
         shown, token = page(found, parameters.get("NextToken") or None, size, "InvalidNextToken")
         return {"SpotPriceHistory": list(shown), "NextToken": token or ""}
 
-    def _spot_prices(self, types: list[str], parameters: Parameters) -> list[Result]:
+    def _spot_prices(self, types: Sequence[str], parameters: Parameters) -> Sequence[Result]:
         end = min(parameters.get("EndTime", inf), self._deployment.time)
         start = min(parameters.get("StartTime", -inf), end)
         points = [
@@ -92,7 +95,7 @@ class Ec2:
         ]
         return sorted(points, key=lambda point: point["Timestamp"], reverse=True)
 
-    def _named(self, ids: list[str]) -> list[Node]:
+    def _named(self, ids: Sequence[str]) -> list[Node]:
         nodes = {node.id: node for node in self._deployment.existing()}
         missing = [instance for instance in ids if instance not in nodes]
         if missing:
@@ -122,16 +125,20 @@ class Ec2:
         return instance | {"InstanceLifecycle": "spot"} if pool.market == "spot" else instance
 
 
-def _matches(instance: Result, filters: list[Parameters]) -> bool:
+def _matches(instance: Result, filters: Sequence[Parameters]) -> bool:
     return all(_filter_admits(instance, item["Name"], item["Values"]) for item in filters)
 
 
-def _filter_admits(instance: Result, name: str, values: list[str]) -> bool:
+def _check_filters(filters: Sequence[Parameters]) -> None:
+    for name in (item["Name"] for item in filters):
+        if not name.startswith("tag:") and name not in ("tag-key", "instance-state-name"):
+            raise AwsError("InvalidParameterValue", f"The filter '{name}' is invalid")
+
+
+def _filter_admits(instance: Result, name: str, values: Sequence[str]) -> bool:
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-    if name.startswith("tag:"):
-        return tags.get(name.removeprefix("tag:")) in values
     if name == "tag-key":
         return any(key in values for key in tags)
     if name == "instance-state-name":
         return instance["State"]["Name"] in values
-    raise AwsError("InvalidParameterValue", f"The filter '{name}' is invalid")
+    return tags.get(name.removeprefix("tag:")) in values

@@ -1,9 +1,10 @@
-"""Gap: node groups.
+"""Gap: the cluster and its node groups.
 
-Moto's accept a desired size above the maximum, are ACTIVE at once, always healthy, and name an Auto
-Scaling group that does not exist. Restored: node groups over the pools' groups; UPDATING while one is
+Moto's node groups accept a desired size above the maximum, are ACTIVE at once, always healthy, and name an
+Auto Scaling group that does not exist. Restored: node groups over the pools' groups; UPDATING while one is
 busy, when every update is refused as ResourceInUseException; the health issue AsgInstanceLaunchFailures
-with the text of AWS while launches are refused.
+with the text of AWS while launches are refused. The cluster is answered here too, since moto takes half a
+second to create one.
 """
 
 from collections.abc import Mapping
@@ -37,7 +38,7 @@ AMI_TYPES: Final[Mapping[str, str]] = {
 
 
 class Eks:
-    """The node groups of the deployment's cluster; the cluster itself is moto's."""
+    """The deployment's cluster."""
 
     service = "eks"
 
@@ -46,12 +47,20 @@ class Eks:
 
     @property
     def operations(self) -> Mapping[str, Operation]:
-        """What is answered here."""
+        """What is answered here; nothing of this service is left to moto."""
         return {
+            "DescribeCluster": self.describe_cluster,
             "DescribeNodegroup": self.describe_nodegroup,
             "ListNodegroups": self.list_nodegroups,
             "UpdateNodegroupConfig": self.update_nodegroup_config,
         }
+
+    def describe_cluster(self, parameters: Parameters) -> Result:
+        """The cluster, as far as a loop that only sizes its node groups can care."""
+        self._check_cluster(parameters["name"])
+        name = self._deployment.cluster
+        arn = f"arn:aws:eks:{REGION}:{self._deployment.account}:cluster/{name}"
+        return {"cluster": {"name": name, "arn": arn, "status": "ACTIVE"}}
 
     def list_nodegroups(self, parameters: Parameters) -> Result:
         """The names of the cluster's node groups, in pages."""
@@ -72,9 +81,8 @@ class Eks:
             AwsError: ResourceInUseException while UPDATING, InvalidParameterException for sizes that do
                 not fit each other or EKS's limit.
         """
-        refuse_unknown(
-            parameters, "UpdateNodegroupConfig", *("clusterName", "nodegroupName", "scalingConfig")
-        )
+        known = ("clusterName", "nodegroupName", "scalingConfig", "clientRequestToken")
+        refuse_unknown(parameters, "UpdateNodegroupConfig", *known)
         deployment, pool = self._deployment, self._pool(parameters)
         if deployment.is_busy(pool.name):
             raise AwsError(

@@ -8,10 +8,13 @@ every code that a model lacks, and throttling is such a code).
 
 import io
 import json
+import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from http import HTTPStatus
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 from xml.sax.saxutils import escape
@@ -32,6 +35,7 @@ from twin.moto_gaps.protocol import AwsError, Gap, Operation, Parameters, Result
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+SIGNED_SERVICE: Final = re.compile(r"Credential=[^/]+/[0-9]+/[^/]+/([^/]+)/aws4_request")
 SERVICE_OF_SIGNING_NAME: Final[Mapping[str, str]] = {
     "autoscaling": "autoscaling",
     "dynamodb": "dynamodb",
@@ -57,7 +61,6 @@ ACTIONS_OF_MOTO: Final[Mapping[str, frozenset[str]]] = {
             "DescribeVpcs",
         }
     ),
-    "eks": frozenset({"CreateCluster", "DescribeCluster", "ListClusters"}),
     "elbv2": frozenset(
         {
             "AddTags",
@@ -216,6 +219,8 @@ class Gateway:
 @cache
 def _moto() -> DomainDispatcherApplication:
     """Moto's application; its backends are kept by account, so every gateway can share it."""
+    # 1,300 machine images for each account, which nobody asks for, would double the time of provisioning.
+    os.environ.setdefault("MOTO_EC2_LOAD_DEFAULT_AMIS", "false")
     return DomainDispatcherApplication(create_backend_app)
 
 
@@ -231,10 +236,12 @@ def _epoch_seconds(value: str) -> float:
 
 def _understand(request: Request) -> _Call:
     """Which action is called: the service by the signature's scope, the action by the protocol's rules."""
-    scope = request.headers.get("Authorization", "").partition("Credential=")[2].split("/")
-    service = SERVICE_OF_SIGNING_NAME.get(scope[3]) if len(scope) > 3 else None
+    signed = SIGNED_SERVICE.search(request.headers.get("Authorization", ""))
+    if signed is None:
+        raise not_implemented("unsigned requests")
+    service = SERVICE_OF_SIGNING_NAME.get(signed[1])
     if service is None:
-        raise not_implemented(f"{scope[3] if len(scope) > 3 else 'unsigned requests'}")
+        raise not_implemented(f"the service {signed[1]}")
     service_model = get_service_model(service)
     protocol = determine_request_protocol(service_model, request.content_type)
     try:
@@ -249,14 +256,16 @@ def _success(call: _Call, result: Result) -> Response:
         content_type = f"application/x-amz-json-{call.model.service_model.metadata['jsonVersion']}"
         return Response(json.dumps(result), content_type=content_type)
     answer = SERIALIZERS[call.protocol](call.model).serialize(result)
-    status = result.get("StatusCode", answer["status_code"]) if call.service == "lambda" else 200
+    # Invoke's StatusCode is the HTTP status itself, which moto's serializer does not know.
+    status = result["StatusCode"] if call.action == "Invoke" else answer["status_code"]
     return Response(answer["body"], status, headers=answer["headers"])
 
 
 def _modelled_status(service_model: ServiceModel, code: str) -> int | None:
     for shape in service_model.error_shapes:
-        if code in (shape.name, shape.error_code):
-            status: int | None = shape.metadata.get("error", {}).get("httpStatusCode")
+        told = shape.metadata.get("error", {})
+        if code in (shape.name, told.get("code")):
+            status: int | None = told.get("httpStatusCode")
             return status
     return None
 
@@ -264,7 +273,7 @@ def _modelled_status(service_model: ServiceModel, code: str) -> int | None:
 def _failure(call: _Call, error: AwsError) -> Response:
     service_model: ServiceModel = call.model.service_model
     status = _modelled_status(service_model, error.code) or error.status
-    sender = "Receiver" if status >= 500 else "Sender"
+    sender = "Receiver" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "Sender"
     if "json" in call.protocol:
         headers = {"x-amzn-errortype": error.code}
         if "awsQueryCompatible" in service_model.metadata:

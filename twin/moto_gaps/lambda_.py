@@ -7,7 +7,7 @@ accepted (202) and its payload kept for whoever plays Lambda.
 from collections.abc import Mapping
 from typing import Any
 
-from twin.moto_gaps.protocol import AwsError, Operation, Parameters, Result, not_implemented
+from twin.moto_gaps.protocol import AwsError, Operation, Parameters, Result, not_implemented, refuse_unknown
 
 
 class Lambda:
@@ -36,6 +36,7 @@ class Lambda:
             AwsError: ResourceNotFoundException for another function, NotImplemented for an invocation
                 that waits for the answer.
         """
+        refuse_unknown(parameters, "Invoke", "FunctionName", "InvocationType", "Payload")
         name = parameters["FunctionName"]
         if name.rpartition(":")[2] != self._function:
             raise AwsError("ResourceNotFoundException", f"Function not found: {name}", 404)

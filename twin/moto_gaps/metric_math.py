@@ -74,12 +74,13 @@ class _Evaluation:
         raise self._unsupported(ast.unparse(node))
 
     def _call(self, name: str, arguments: Sequence[ast.expr]) -> Operand:
-        if name == "METRICS" and not arguments:
-            return list(self._known.values())
-        if name in AGGREGATES and len(arguments) == 1:
-            return self._aggregate(AGGREGATES[name], self.value(arguments[0]))
-        if name == "FILL" and len(arguments) == 2:
-            return self._fill(self._series(arguments[0]), arguments[1])
+        match arguments:
+            case [] if name == "METRICS":
+                return list(self._known.values())
+            case [operand] if name in AGGREGATES:
+                return self._aggregate(AGGREGATES[name], self.value(operand))
+            case [operand, filler] if name == "FILL":
+                return self._fill(self._series(operand), filler)
         raise self._unsupported(name)
 
     def _operand(self, node: ast.expr) -> float | Values:

@@ -3,6 +3,7 @@
 Times are epoch seconds; a minute is named by the second at which it starts.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import floor
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 MINUTE: Final = 60
+PERCENTILE: Final = re.compile(r"p(\d{1,2}(\.\d{1,10})?|100)")
 # Nothing steers by yesterday's metrics; older minutes would only fill memory in a long replay.
 KEPT_SECONDS: Final = 26 * 3600
 
@@ -57,10 +59,9 @@ class Bucket:
         return self._percentile(name)
 
     def _percentile(self, name: str) -> float | None:
-        rank = name.removeprefix("p")
-        if rank == name or not rank.replace(".", "", 1).isdigit() or not 0 <= float(rank) <= 100:
+        if not PERCENTILE.fullmatch(name):
             return None
-        percent = float(rank)
+        percent = float(name[1:])
         if percent not in self.percentiles:
             self.percentiles[percent] = percentile(self.values, percent)
         return self.percentiles[percent]

@@ -32,7 +32,9 @@ class Prices:
     def set(self, pool: str, usd_per_hour: float, at: float) -> None:
         """Change the price of the pool's instance type in its market from `at` on."""
         key = (self._fleet.unit_of[pool].instance_type, self._fleet.pool_named[pool].market)
-        self._changes.setdefault(key, []).append((at, usd_per_hour))
+        changes = self._changes.setdefault(key, [])
+        if not changes or changes[-1][1] != usd_per_hour:
+            changes.append((at, usd_per_hour))
 
     def types(self, market: Market) -> list[str]:
         """The instance types that have a price in the market."""
@@ -90,7 +92,26 @@ class Pricing:
 
     def _product(self, instance_type: str) -> dict[str, Any]:
         sku = instance_type.upper().replace(".", "")
-        term = f"{sku}.{ON_DEMAND_TERM}"
+        offer = {
+            "sku": sku,
+            "offerTermCode": ON_DEMAND_TERM,
+            "effectiveDate": iso(0),
+            "termAttributes": {},
+            "priceDimensions": self._hourly_rate(sku, instance_type),
+        }
+        product = {
+            "sku": sku,
+            "productFamily": "Compute Instance",
+            "attributes": _attributes(instance_type),
+        }
+        return {
+            "serviceCode": "AmazonEC2",
+            "product": product,
+            "terms": {"OnDemand": {f"{sku}.{ON_DEMAND_TERM}": offer}},
+        }
+
+    def _hourly_rate(self, sku: str, instance_type: str) -> Mapping[str, Any]:
+        code = f"{sku}.{ON_DEMAND_TERM}.{HOURLY_RATE}"
         price = self._prices.now(instance_type, "on-demand")
         rate = {
             "unit": "Hrs",
@@ -98,25 +119,10 @@ class Pricing:
             "endRange": "Inf",
             "description": f"${price:g} per On Demand Linux {instance_type} Instance Hour",
             "appliesTo": [],
-            "rateCode": f"{term}.{HOURLY_RATE}",
+            "rateCode": code,
             "pricePerUnit": {"USD": f"{price:.10f}"},
         }
-        offer = {
-            "sku": sku,
-            "offerTermCode": ON_DEMAND_TERM,
-            "effectiveDate": iso(0),
-            "termAttributes": {},
-            "priceDimensions": {f"{term}.{HOURLY_RATE}": rate},
-        }
-        return {
-            "serviceCode": "AmazonEC2",
-            "product": {
-                "sku": sku,
-                "productFamily": "Compute Instance",
-                "attributes": _attributes(instance_type),
-            },
-            "terms": {"OnDemand": {term: offer}},
-        }
+        return {code: rate}
 
 
 def _attributes(instance_type: str) -> Mapping[str, str]:
@@ -136,7 +142,7 @@ def _attributes(instance_type: str) -> Mapping[str, str]:
     }
 
 
-def _matches(attributes: Mapping[str, str], filters: list[Parameters]) -> bool:
+def _matches(attributes: Mapping[str, str], filters: Sequence[Parameters]) -> bool:
     for item in filters:
         if item["Type"] != "TERM_MATCH" or item["Field"] not in {*attributes, "productFamily", "ServiceCode"}:
             raise AwsError("InvalidParameterException", f"Input Parameters are invalid: {item['Field']}")

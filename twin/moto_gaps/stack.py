@@ -1,13 +1,9 @@
 """What a deployed stack holds, created in the embedded AWS through its API."""
 
 import json
-from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final
-
-import boto3
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
@@ -38,54 +34,33 @@ class Stack:
     environment: Mapping[str, str]
 
 
-def create_stack(fleet: Fleet, endpoint_url: str) -> Stack:
-    """Create everything but the node groups and the Lambda function, which moto would not do right."""
-    with ExitStack() as opened:
+def create_stack(fleet: Fleet, endpoint_url: str, client: Callable[[str], Any]) -> Stack:
+    """Create what moto keeps: everything but the cluster, its node groups and the Lambda function.
 
-        def client(service: Any) -> Any:
-            return opened.enter_context(closing(_session().client(service, endpoint_url=endpoint_url)))
-
-        cluster = f"fulcrum-{fleet.fleet}"
-        subnets = client("ec2").describe_subnets()["Subnets"]
-        subnet_ids = [subnet["SubnetId"] for subnet in subnets[:2]]
-        _create_cluster(client("eks"), cluster, subnet_ids)
-        elbv2 = client("elbv2")
-        load_balancer = _create_load_balancer(elbv2, subnet_ids)
-        target_groups = {
-            unit.name: _create_target_group(elbv2, unit.name, subnets[0]["VpcId"]) for unit in fleet.units
-        }
-        environment = {
-            names.FLEET_PARAMETER: _put_fleet(client("ssm"), fleet),
-            names.PAUSE_PARAMETER: f"/fulcrum/{fleet.fleet}/pause",
-            names.CLUSTER_NAME: cluster,
-            names.LISTENER_ARN: _create_listener(elbv2, load_balancer, list(target_groups.values())),
-            names.UNITS: json.dumps(_units(fleet, target_groups)),
-            names.STATE_TABLE: _create_table(client("dynamodb")),
-            names.METRIC_NAMESPACE: names.NAMESPACE,
-            names.TOPIC_ARN: client("sns").create_topic(Name="fulcrum")["TopicArn"],
-            names.TICK_FUNCTION: TICK_FUNCTION,
-            "AWS_ENDPOINT_URL": endpoint_url,
-            **ACCESS,
-        }
+    `client` gives a boto3 client of the embedded AWS at `endpoint_url`.
+    """
+    cluster = f"fulcrum-{fleet.fleet}"
+    subnets = client("ec2").describe_subnets()["Subnets"]
+    subnet_ids = [subnet["SubnetId"] for subnet in subnets[:2]]
+    elbv2 = client("elbv2")
+    load_balancer = _create_load_balancer(elbv2, subnet_ids)
+    target_groups = {
+        unit.name: _create_target_group(elbv2, unit.name, subnets[0]["VpcId"]) for unit in fleet.units
+    }
+    environment = {
+        names.FLEET_PARAMETER: _put_fleet(client("ssm"), fleet),
+        names.PAUSE_PARAMETER: f"/fulcrum/{fleet.fleet}/pause",
+        names.CLUSTER_NAME: cluster,
+        names.LISTENER_ARN: _create_listener(elbv2, load_balancer, list(target_groups.values())),
+        names.UNITS: json.dumps(_units(fleet, target_groups)),
+        names.STATE_TABLE: _create_table(client("dynamodb")),
+        names.METRIC_NAMESPACE: names.NAMESPACE,
+        names.TOPIC_ARN: client("sns").create_topic(Name="fulcrum")["TopicArn"],
+        names.TICK_FUNCTION: TICK_FUNCTION,
+        "AWS_ENDPOINT_URL": endpoint_url,
+        **ACCESS,
+    }
     return Stack(cluster, load_balancer, target_groups, environment)
-
-
-@cache
-def _session() -> boto3.Session:
-    """One session for all: it reads each service's model once, which is what takes time."""
-    return boto3.Session(
-        aws_access_key_id=ACCESS["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=ACCESS["AWS_SECRET_ACCESS_KEY"],
-        region_name=REGION,
-    )
-
-
-def _create_cluster(eks: Any, name: str, subnet_ids: list[str]) -> None:
-    eks.create_cluster(
-        name=name,
-        roleArn="arn:aws:iam::123456789012:role/fulcrum-cluster",
-        resourcesVpcConfig={"subnetIds": subnet_ids},
-    )
 
 
 def _create_load_balancer(elbv2: Any, subnet_ids: list[str]) -> str:

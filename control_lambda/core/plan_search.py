@@ -1,0 +1,374 @@
+"""The exact search behind `planner`: the cheapest choice of nodes in each unit that meets a target.
+
+Pools of one unit share its queue, so what a unit carries depends on the sum of their nodes and grows
+faster than it; rounding a linear program misses the optimum, and a solver is too heavy for the Lambda.
+The search rests on Lagrange multipliers (Everett 1963, Operations Research 11). Put a price on each rpm
+carried, on each rpm that survives and on each dollar of the budget. At these prices every choice of
+nodes in a unit has an `excess` over that unit's best choice, never negative, and
+
+    cost of a plan = bound + the excesses of its units + the prices of what it has beyond the target.
+
+So a plan within `gap` of the bound is made of choices whose excesses add up to `gap` at most, and these
+are few. All their combinations are tried; of the two units with most choices only those that just close
+the plan. The gap widens until the best plan found lies within it, which proves it optimal.
+"""
+
+import math
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from control_lambda.core.plan_prices import prices_for
+from control_lambda.core.plan_units import (
+    RPM_TOLERANCE,
+    Pool,
+    Prices,
+    Step,
+    Target,
+    Unit,
+    merit_order,
+    surviving_share,
+)
+
+USD_TOLERANCE: Final = 1e-9  # costs this close are equal
+ACROSS_TOLERANCE: Final = 1e-3  # of products of rpm as large as 1e9
+FIRST_GAP: Final = 0.7  # of the lowest price: about what rounding to whole nodes costs
+
+
+class Choice(NamedTuple):
+    """The nodes of one unit's pools and what they bring, with the excess over the unit's best choice."""
+
+    excess: float
+    cost: float
+    carried: float
+    surviving: float
+    spend: float
+    first: int
+    second: int
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The cheapest plan: one choice for each unit, in their order."""
+
+    cost: float
+    choices: tuple[Choice, ...]
+
+    @property
+    def carried(self) -> float:
+        """What the plan carries, in rpm."""
+        return math.fsum(choice.carried for choice in self.choices)
+
+    @property
+    def surviving(self) -> float:
+        """What the plan carries after the loss of each market's reserve, in rpm."""
+        return math.fsum(choice.surviving for choice in self.choices)
+
+    @property
+    def spend(self) -> float:
+        """What the plan's nodes cost, in USD per hour, without premium."""
+        return math.fsum(choice.spend for choice in self.choices)
+
+
+def solve(units: Sequence[Unit], target: Target) -> Best:
+    """The cheapest plan that meets the `target`.
+
+    Of equally cheap plans the one with the fewest nodes, then with more nodes in earlier pools.
+
+    Raises:
+        ValueError: no plan meets the target.
+    """
+    splits = _splits_matter(units, target)
+    if not splits:
+        target = Target(target.carried, 0.0, target.budget)
+    prices = prices_for(units, target)
+    views = [_View(unit, prices) for unit in units]
+    bound = _priced(target, prices) + math.fsum(view.least for view in views)
+    gap = FIRST_GAP * min((step.price for unit in units for step in unit.steps), default=1.0)
+    widest = math.fsum(view.costs[0][-1] + view.costs[1][-1] - view.least for view in views)
+    while True:
+        best = _Search(views, target, prices, bound, gap, splits=splits).run()
+        excess = best.cost - bound if best else math.inf
+        if best and excess <= gap + USD_TOLERANCE:
+            return best
+        if best is None and gap > widest:
+            raise ValueError(f"target: no plan carries {target.carried:g} rpm within bounds and budget")
+        gap = min(2.0 * gap, excess + USD_TOLERANCE)
+
+
+def _splits_matter(units: Sequence[Unit], target: Target) -> bool:
+    """Whether it matters how a unit's nodes are split over its pools, beyond their cost.
+
+    It does not while every plan that carries enough also survives, and the budget is open.
+    """
+    survives = [pool.survives for unit in units for pool in (unit.first, unit.second) if pool.high]
+    safe = min(survives, default=1.0) * target.carried
+    return target.surviving > safe + RPM_TOLERANCE or target.budget < math.inf
+
+
+def _priced(target: Target, prices: Prices) -> float:
+    """The part of the bound that the target fixes."""
+    worth = prices.carried * target.carried + prices.surviving * target.surviving
+    return worth - (prices.budget * target.budget if prices.budget else 0.0)
+
+
+class _View:
+    """A unit at given prices: by size (from `low`), the best split over its pools and its excess."""
+
+    def __init__(self, unit: Unit, prices: Prices) -> None:
+        self.unit = unit
+        self.prices = prices
+        self.costs = [_charged(pool, prices.budget) for pool in (unit.first, unit.second)]
+        self.splits = _best_splits(unit, prices)
+        reduced = self._reduced()
+        self.least = min(reduced)
+        self.excesses = [value - self.least for value in reduced]
+
+    def _reduced(self) -> list[float]:
+        """Cost less what the prices pay, of the best split of each size."""
+        unit, (of_first, of_second) = self.unit, self.costs
+        carried = unit.table[unit.low : unit.high + 1]
+        sizes = range(unit.low, unit.high + 1)
+        if not self.prices.surviving:
+            price = self.prices.carried
+            return [
+                of_first[first] + of_second[size - first] - price * rpm
+                for size, first, rpm in zip(sizes, self.splits, carried, strict=True)
+            ]
+        worth = self.prices.carried + self.prices.surviving * unit.second.survives
+        loss = self.prices.surviving * (unit.second.survives - unit.first.survives)
+        return [
+            of_first[first] + of_second[size - first] - (worth - loss * first / (size or 1)) * rpm
+            for size, first, rpm in zip(sizes, self.splits, carried, strict=True)
+        ]
+
+    def within(self, gap: float, *, all_splits: bool) -> list[Choice]:
+        """The choices whose excess is at most `gap`; with `all_splits` not only each size's best."""
+        near = [index for index, excess in enumerate(self.excesses) if excess <= gap]
+        choices = [self._choice(self.unit.low + index, self.splits[index]) for index in near]
+        if all_splits and self.unit.first.high and self.unit.second.high:
+            for best in tuple(choices):
+                choices += self._around(best, range(best.first + 1, self.unit.first.high + 1), gap)
+                choices += self._around(best, range(best.first - 1, self.unit.first.low - 1, -1), gap)
+        return choices
+
+    def _around(self, best: Choice, firsts: range, gap: float) -> list[Choice]:
+        """The splits from `best` on, in one direction, until the excess (convex in it) is over `gap`."""
+        unit, prices, (of_first, of_second) = self.unit, self.prices, self.costs
+        size = best.first + best.second
+        rate = best.carried / (size or 1)
+        paid = prices.carried * best.carried + self.least
+        choices = []
+        for first in firsts:
+            second = size - first
+            if not unit.second.low <= second <= unit.second.high:
+                break
+            surviving = rate * (unit.first.survives * first + unit.second.survives * second)
+            charged = of_first[first] + of_second[second]
+            excess = charged - prices.surviving * surviving - paid
+            if excess > gap:
+                break
+            spend = unit.first.price * first + unit.second.price * second
+            cost = charged - prices.budget * spend
+            choices.append(Choice(excess, cost, best.carried, surviving, spend, first, second))
+        return choices
+
+    def _choice(self, size: int, first: int) -> Choice:
+        unit, second = self.unit, size - first
+        carried = unit.table[size]
+        surviving = carried * surviving_share(unit, first, size)
+        spend = unit.first.price * first + unit.second.price * second
+        cost = self.costs[0][first] + self.costs[1][second] - self.prices.budget * spend
+        excess = self.excesses[size - unit.low]
+        return Choice(excess, cost, carried, surviving, spend, first, second)
+
+
+def _charged(pool: Pool, budget: float) -> Sequence[float]:
+    """What 0 to `high` nodes cost, with the price of the budget that they take."""
+    if not budget:
+        return pool.costs
+    return [cost + budget * pool.price * nodes for nodes, cost in enumerate(pool.costs)]
+
+
+def _best_splits(unit: Unit, prices: Prices) -> list[int]:
+    """Nodes of the first pool in the cheapest split of each size, in the merit order of that size."""
+    if not unit.steps:
+        return [unit.first.low]
+
+    def order(size: int) -> tuple[Step, ...]:
+        worth = prices.surviving * unit.table[size] / size if size else 0.0
+        return tuple(merit_order(unit, worth, prices.budget))
+
+    start = order(max(unit.low, 1))
+    if start == order(unit.high):  # the rate per node never falls: the order is the same in between
+        return _filled(unit, start)
+    orders = [order(max(size, 1)) for size in range(unit.low, unit.high + 1)]
+    filled = {steps: _filled(unit, steps) for steps in set(orders)}
+    return [filled[steps][index] for index, steps in enumerate(orders)]
+
+
+def _filled(unit: Unit, order: Sequence[Step]) -> list[int]:
+    """Nodes of the first pool by size when the steps are taken in `order`."""
+    first = unit.first.low
+    splits = [first]
+    for step in order:
+        if step.of_first:
+            splits.extend(range(first + 1, first + step.nodes + 1))
+            first += step.nodes
+        else:
+            splits.extend([first] * step.nodes)
+    return splits
+
+
+class _Search:
+    """Tries all combinations of choices whose excesses add up to `gap` at most."""
+
+    def __init__(
+        self,
+        views: Sequence[_View],
+        target: Target,
+        prices: Prices,
+        bound: float,
+        gap: float,
+        *,
+        splits: bool,
+    ) -> None:
+        self.views = views
+        self.target = target
+        self.prices = prices
+        self.bound = bound
+        self.gap = gap
+        listed = [view.within(gap, all_splits=splits) for view in views]
+        self.order = sorted(range(len(views)), key=lambda index: len(listed[index]))
+        self.lists = [sorted(listed[index]) for index in self.order[:-1]]
+        self.by_surviving = prices.surviving > 0.0
+        self.last = sorted(listed[self.order[-1]], key=self._closing)
+        self.last_keys = [self._closing(choice) for choice in self.last]
+        self.most = self._most_of_the_rest()
+        self.strip = (
+            _Strip(self.lists[-1], self.last, prices) if splits and self.lists and self.last else None
+        )
+        self.best_cost = math.inf
+        self.best: tuple[Choice, ...] | None = None
+
+    def run(self) -> Best | None:
+        """The cheapest plan within the gap, None where there is none."""
+        target = self.target
+        self._descend(
+            (),
+            0.0,
+            target.carried - RPM_TOLERANCE,
+            target.surviving - RPM_TOLERANCE,
+            target.budget + USD_TOLERANCE,
+        )
+        if self.best is None:
+            return None
+        placed = dict(zip(self.order, self.best, strict=True))
+        return Best(self.best_cost, tuple(placed[index] for index in range(len(placed))))
+
+    def _closing(self, choice: Choice) -> float:
+        return choice.surviving if self.by_surviving else choice.carried
+
+    def _most_of_the_rest(self) -> list[tuple[float, float]]:
+        """By depth, the most that the units from there on carry, and that survives."""
+        most = [(0.0, 0.0)]
+        for choices in (self.last, *reversed(self.lists)):
+            carried = max((choice.carried for choice in choices), default=-math.inf)
+            surviving = max((choice.surviving for choice in choices), default=-math.inf)
+            most.append((most[-1][0] + carried, most[-1][1] + surviving))
+        return most[::-1]
+
+    def _limit(self) -> float:
+        """The highest sum of excesses that is still of interest."""
+        return min(self.gap, self.best_cost - self.bound) + USD_TOLERANCE
+
+    def _descend(
+        self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float, budget: float
+    ) -> None:
+        """Try every choice of the next unit; the units from there on have to bring what is left."""
+        depth = len(taken)
+        if depth == len(self.lists):
+            self._close(taken, excess, carried, surviving, budget)
+            return
+        carries, survives = self.most[depth + 1]
+        choices = self.lists[depth]
+        if self.strip and depth == len(self.lists) - 1:
+            choices = self.strip.fitting(carried, surviving, self._limit() - excess)
+        for choice in choices:
+            if excess + choice.excess > self._limit():
+                break
+            left, safe = carried - choice.carried, surviving - choice.surviving
+            if left <= carries and safe <= survives:
+                self._descend((*taken, choice), excess + choice.excess, left, safe, budget - choice.spend)
+
+    def _close(
+        self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float, budget: float
+    ) -> None:
+        """Complete the plan with the last unit: of its choices only those that waste little matter."""
+        spare = self._limit() - excess
+        need, price = carried, self.prices.carried
+        if self.by_surviving:
+            need, price = surviving, self.prices.surviving
+        most = need + spare / price + RPM_TOLERANCE if price else math.inf
+        for index in range(bisect_left(self.last_keys, need), len(self.last)):
+            choice = self.last[index]
+            if self.last_keys[index] > most:
+                break
+            if choice.carried >= carried and choice.surviving >= surviving and choice.spend <= budget:
+                self._offer((*taken, choice))
+
+    def _offer(self, choices: tuple[Choice, ...]) -> None:
+        """Keep the plan where it is cheaper than the best, or as cheap and preferred."""
+        cost = math.fsum(choice.cost for choice in choices)
+        if cost > self.best_cost + USD_TOLERANCE:
+            return
+        if cost < self.best_cost - USD_TOLERANCE or self._preferred(choices):
+            self.best_cost, self.best = min(cost, self.best_cost), choices
+
+    def _preferred(self, choices: tuple[Choice, ...]) -> bool:
+        """Whether an equally cheap plan has fewer nodes, or more in earlier pools."""
+        return self.best is None or self._rank(choices) < self._rank(self.best)
+
+    def _rank(self, choices: tuple[Choice, ...]) -> tuple[int, list[tuple[int, int]]]:
+        nodes = []
+        for index, choice in zip(self.order, choices, strict=True):
+            unit = self.views[index].unit
+            nodes += [(unit.first.position, -choice.first), (unit.second.position, -choice.second)]
+        return sum(choice.first + choice.second for choice in choices), sorted(nodes)
+
+
+class _Strip:
+    """Picks the choices of one unit whose rest the last unit can fill without waste.
+
+    The last unit's choices lie in a strip of the plane of rpm carried and rpm surviving. Across that
+    strip its contribution hardly varies, so what the unit before it has to contribute is known closely.
+    """
+
+    def __init__(self, choices: Sequence[Choice], last: Sequence[Choice], prices: Prices) -> None:
+        self.prices = prices
+        self.along_carried = max(0.0, last[-1].carried - last[0].carried)
+        self.along_surviving = max(0.0, last[-1].surviving - last[0].surviving)
+        across = [self._across(choice.carried, choice.surviving) for choice in last]
+        self.least, self.most = min(across), max(across)
+        placed = sorted((self._across(choice.carried, choice.surviving), choice) for choice in choices)
+        self.keys = [key for key, _ in placed]
+        self.choices = [choice for _, choice in placed]
+
+    def fitting(self, carried: float, surviving: float, spare: float) -> list[Choice]:
+        """The choices, least excess first, after which the two needs can be met for `spare` USD in waste."""
+        low = self._across(carried, surviving + _waste(spare, self.prices.surviving, self.along_carried))
+        high = self._across(carried + _waste(spare, self.prices.carried, self.along_surviving), surviving)
+        start = bisect_left(self.keys, low - self.most - ACROSS_TOLERANCE)
+        stop = bisect_right(self.keys, high - self.least + ACROSS_TOLERANCE)
+        return sorted(self.choices[start:stop])
+
+    def _across(self, carried: float, surviving: float) -> float:
+        return self.along_surviving * carried - self.along_carried * surviving
+
+
+def _waste(spare: float, price: float, weight: float) -> float:
+    """The rpm that may be wasted for `spare` USD per hour; irrelevant where its weight is 0."""
+    if not weight:
+        return 0.0
+    return spare / price if price else math.inf

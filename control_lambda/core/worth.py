@@ -1,0 +1,66 @@
+"""How much of a possible demand is worth carrying: where the supply curve meets the value of requests.
+
+Capacity for rare peaks costs the same per hour as capacity for everyday, and serves far less. The next
+request per minute of capacity is worth P(demand > capacity) requests a minute, 60 times that an hour;
+it is bought while that is worth more than it costs (the news-vendor rule; Arrow, Harris and Marschak,
+"Optimal Inventory Policy", 1951). Cheap pools therefore get wide margins, dear ones narrow ones.
+"""
+
+# What a request above capacity costs, in multiples of what one costs on the fleet's cheapest unit on
+# demand: it is late itself and, while the backlog lasts, makes others late.
+import os
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from control_lambda.core.sizes import start_premium
+from control_lambda.core.supply import Supply, Tables
+
+WORTH: Final = float(os.environ.get('W','160'))
+# While a backlog lasts everybody waits: so many requests are late for each one above capacity.
+LATE_PER_EXCESS: Final = float(os.environ.get('A','4'))
+
+
+def demand_worth_carrying(
+    found: Sequence[Supply], tables: Tables, upper_at: Callable[[float], float], most: float
+) -> float:
+    """Up to which demand (rpm) capacity is worth its price, `most` at most.
+
+    `upper_at` gives the demand that is exceeded with a given probability.
+    """
+    value = WORTH * _reference_price(found, tables)
+    reached = 0.0
+    for price, rpm in _supply_curve(found, tables):
+        wanted = min(upper_at(min(1.0, price / value)), most)
+        if wanted <= reached + rpm:
+            return max(reached, wanted)
+        reached += rpm
+    return most
+
+
+def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, float]]:
+    """What can be had, cheapest first: (USD per hour for one rpm, rpm); new nodes pay for their start."""
+    steps = []
+    for supply in found:
+        each = _rpm_per_node(supply, tables)
+        if each > 0:
+            held = min(supply.in_service, supply.most)
+            new_price = supply.price * (1 + start_premium(supply))
+            steps.append((supply.price / each, held * each))
+            steps.append((new_price / each, max(0, supply.most - held) * each))
+    return sorted(steps)
+
+
+def _reference_price(found: Sequence[Supply], tables: Tables) -> float:
+    """USD per hour for one rpm on the cheapest unit at the prices of fleet.yaml, on demand if it is sold so."""
+    per_rpm = {
+        (supply.pool.market, supply.pool.name): supply.pool.price_usd_per_hour / each
+        for supply in found
+        if (each := _rpm_per_node(supply, tables)) > 0
+    }
+    on_demand = [price for (market, _), price in per_rpm.items() if market == "on-demand"]
+    return min(on_demand or per_rpm.values(), default=0.0)
+
+
+def _rpm_per_node(supply: Supply, tables: Tables) -> float:
+    table = tables[supply.unit.name]
+    return table[-1] / (len(table) - 1) if len(table) > 1 else 0.0

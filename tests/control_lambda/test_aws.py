@@ -1,0 +1,257 @@
+"""The boto3 ports against the embedded AWS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from control_lambda.core.model import Evidence, Kind, Minute
+from control_lambda.errors import NotDeployedError
+from control_lambda.ports import Settings
+from tests.control_lambda.conftest import NOON
+
+if TYPE_CHECKING:
+    from tests.control_lambda.conftest import Shell
+
+FAST, FAST_SPOT, SLOW = "fast-on-demand", "fast-spot", "slow-on-demand"
+WEIGHTS = {"fast": 700, "slow": 0}
+
+
+def test_a_ready_node_is_in_service_and_healthy(shell: Shell) -> None:
+    """Ready joins the Auto Scaling group with the target group by address; the rest is starting."""
+    shell.cloud.set_ready(FAST, 2)
+    shell.cloud.set_ready(FAST_SPOT, 1)
+    shell.actuators.set_weights(WEIGHTS)
+    shell.sensors.sense(shell.fleet, NOON, ())
+    shell.actuators.set_desired(FAST, 3)
+    shell.cloud.advance(NOON + 60)
+    pools = shell.sensors.sense(shell.fleet, NOON + 60, ()).pools
+    assert (len(pools[FAST].ready), pools[FAST].desired) == (2, 3)
+    assert list(pools[FAST].starting.values()) == [NOON]
+    assert len(pools[FAST_SPOT].ready) == 1
+    assert not pools[FAST].ready & pools[FAST_SPOT].ready
+    assert pools[SLOW].ready == frozenset()
+
+
+def test_the_minutes_hold_what_the_load_balancer_counted(shell: Shell) -> None:
+    """Counts, errors, the objective's percentile and its sample count, hosts: None where absent."""
+    minute = int(NOON) - 300
+    shell.cloud.put_minute("fast", minute, [0.5] * 19 + [3.0], errors=2, healthy_hosts=4)
+    shell.cloud.put_minute("fast", minute + 60, [], healthy_hosts=4)
+    shell.cloud.put_untargeted(minute, fixed_responses=3, without_target=2)
+    snapshot = shell.sensors.sense(shell.fleet, NOON, ())
+    fast = {minute.at: minute for minute in snapshot.minutes["fast"]}
+    assert (fast[minute].requests, fast[minute].errors, fast[minute].samples) == (20, 2, 20)
+    assert fast[minute].latency_seconds == pytest.approx(0.5, abs=0.2)
+    assert fast[minute + 60] == Minute(minute + 60, healthy_hosts=4)
+    assert snapshot.untargeted == {minute: 5}
+    assert snapshot.minutes["slow"] == ()
+    assert snapshot.failures == ()
+
+
+def test_minutes_older_than_the_window_are_not_read(shell: Shell) -> None:
+    """The window is the last quarter of an hour."""
+    shell.cloud.put_minute("fast", NOON - 16 * 60, [0.5])
+    shell.cloud.put_minute("fast", NOON - 15 * 60, [0.5])
+    minutes = shell.sensors.sense(shell.fleet, NOON, ()).minutes["fast"]
+    assert [minute.at for minute in minutes] == [int(NOON) - 15 * 60]
+
+
+def put_price(shell: Shell, pool: str, price: float, at: float) -> None:
+    """Put a price as signals does."""
+    shell.clients.cloudwatch.put_metric_data(
+        Namespace=shell.environment.metric_namespace,
+        MetricData=[
+            {
+                "MetricName": "PriceUsdPerHour",
+                "Dimensions": [
+                    {"Name": "Fleet", "Value": shell.environment.cluster_name},
+                    {"Name": "Pool", "Value": pool},
+                ],
+                "Timestamp": at,
+                "Value": price,
+            }
+        ],
+    )
+
+
+def test_the_latest_price_of_the_last_day_is_the_live_one(shell: Shell) -> None:
+    """A price that is older than a day is no longer known."""
+    put_price(shell, FAST, 1.0, NOON - 7200)
+    put_price(shell, FAST, 1.1, NOON - 3600)
+    put_price(shell, SLOW, 0.8, NOON - 25 * 3600)
+    pools = shell.sensors.sense(shell.fleet, NOON, ()).pools
+    assert (pools[FAST].price, pools[SLOW].price) == (1.1, None)
+
+
+def test_a_price_put_in_this_minute_is_known(shell: Shell) -> None:
+    """Prices are no counts: the minute need not be over."""
+    put_price(shell, FAST, 1.1, NOON + 5)
+    assert shell.sensors.sense(shell.fleet, NOON + 30, ()).pools[FAST].price == 1.1
+
+
+def test_refused_launches_are_found_by_polling(shell: Shell) -> None:
+    """Scaling activities of pools that hold fewer nodes than they want become evidence."""
+    shell.cloud.set_capacity(FAST, 0)
+    shell.sensors.sense(shell.fleet, NOON, ())
+    shell.actuators.set_desired(FAST, 2)
+    shell.cloud.advance(NOON + 60)
+    evidence = shell.sensors.sense(shell.fleet, NOON + 60, ()).evidence
+    assert {(item.pool, item.kind, item.zone) for item in evidence} == {(FAST, Kind.SHORTAGE, "us-east-1a")}
+    assert all(NOON <= item.at <= NOON + 60 for item in evidence)
+
+
+def test_only_pools_that_miss_nodes_are_asked_for_their_scaling_activities(shell: Shell) -> None:
+    """A quiet tick spends no call on them."""
+    shell.sensors.sense(shell.fleet, NOON, ())
+    assert shell.cloud.calls["DescribeScalingActivities"] == 0
+    shell.cloud.set_capacity(FAST, 0)
+    shell.actuators.set_desired(FAST, 2)
+    shell.sensors.sense(shell.fleet, NOON + 60, ())
+    assert shell.cloud.calls["DescribeScalingActivities"] == 1
+
+
+def test_node_group_health_speaks_when_scaling_activities_cannot(shell: Shell) -> None:
+    """An issue carries no time: it counts once in a quarter of an hour."""
+    shell.cloud.set_capacity(FAST, 0)
+    shell.sensors.sense(shell.fleet, NOON, ())
+    shell.actuators.set_desired(FAST, 2)
+    shell.cloud.throttle("DescribeScalingActivities", -1)
+    shell.cloud.advance(NOON + 60)
+    snapshot = shell.sensors.sense(shell.fleet, NOON + 60, ())
+    assert snapshot.evidence == (Evidence(FAST, Kind.SHORTAGE, NOON),)
+    assert snapshot.failures == (f"scaling-activities {FAST}: Throttling",)
+
+
+def test_counted_capacity_errors_are_evidence(shell: Shell) -> None:
+    """The metric that signals puts is read as a backstop."""
+    shell.clients.cloudwatch.put_metric_data(
+        Namespace="Fulcrum",
+        MetricData=[
+            {
+                "MetricName": "CapacityErrors",
+                "Dimensions": [
+                    {"Name": "Fleet", "Value": shell.environment.cluster_name},
+                    {"Name": "Pool", "Value": FAST_SPOT},
+                    {"Name": "Kind", "Value": "shortage"},
+                ],
+                "Timestamp": NOON - 90,
+                "Value": 1,
+            }
+        ],
+    )
+    given = Evidence(SLOW, Kind.QUOTA, NOON - 5)
+    evidence = shell.sensors.sense(shell.fleet, NOON, (given,)).evidence
+    assert evidence == (given, Evidence(FAST_SPOT, Kind.SHORTAGE, NOON - 120))
+
+
+def test_a_busy_node_group_is_held_and_can_still_be_resized(shell: Shell) -> None:
+    """Sizes go through the Auto Scaling group, which an UPDATING node group does not lock."""
+    shell.cloud.busy(FAST, NOON + 3600)
+    pools = shell.sensors.sense(shell.fleet, NOON, ()).pools
+    assert (pools[FAST].held, pools[SLOW].held) == (True, False)
+    shell.actuators.set_desired(FAST, 2)
+    assert shell.sensors.sense(shell.fleet, NOON, ()).pools[FAST].desired == 2
+
+
+def test_suspended_launches_are_seen_and_resumed(shell: Shell) -> None:
+    """AWS suspends a group's launches after a day of refusals."""
+    group = shell.clients.autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]
+    pool = next(tag["Value"] for tag in group["Tags"] if tag["Key"] == "eks:nodegroup-name")
+    shell.clients.autoscaling.suspend_processes(
+        AutoScalingGroupName=group["AutoScalingGroupName"], ScalingProcesses=["Launch"]
+    )
+    assert shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].suspended
+    shell.actuators.resume_launches(pool)
+    assert not shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].suspended
+
+
+@pytest.mark.parametrize(
+    ("action", "name"), [("DescribeInstances", "instances"), ("DescribeAutoScalingGroups", "groups")]
+)
+def test_without_instances_or_groups_no_pool_is_known(shell: Shell, action: str, name: str) -> None:
+    """What cannot be sensed is absent and named; the rest is there."""
+    shell.cloud.throttle(action, -1)
+    snapshot = shell.sensors.sense(shell.fleet, NOON, ())
+    assert snapshot.pools == {}
+    assert len(snapshot.failures) == 1
+    assert snapshot.failures[0].startswith(f"{name}: ")
+    assert set(snapshot.minutes) == {"fast", "slow"}
+
+
+def test_a_unit_whose_targets_cannot_be_read_takes_only_its_own_pools_along(shell: Shell) -> None:
+    """The other units are steered on."""
+    shell.cloud.throttle("DescribeTargetHealth", 2)
+    snapshot = shell.sensors.sense(shell.fleet, NOON, ())
+    missing = {failure.split(":")[0].split(" ")[1] for failure in snapshot.failures}
+    assert {shell.fleet.unit_of[pool].name for pool in snapshot.pools}.isdisjoint(missing)
+
+
+def test_a_fleet_larger_than_the_deployment_is_steered_as_far_as_it_goes(shell: Shell) -> None:
+    """A unit that is not deployed yet is named, and its weight of zero is no obstacle."""
+    shell.cloud.set_ready(FAST, 1)
+    added = shell.fleet.units[1].model_copy(update={"name": "later"})
+    grown = shell.fleet.model_copy(update={"units": (*shell.fleet.units, added)})
+    snapshot = shell.sensors.sense(grown, NOON, ())
+    assert FAST in snapshot.pools
+    assert shell.actuators.set_weights({"fast": 1, "slow": 0, "later": 0}) == {
+        "fast": 1,
+        "slow": 0,
+        "later": 0,
+    }
+    with pytest.raises(NotDeployedError, match="no target group for later"):
+        shell.actuators.set_weights({"fast": 1, "slow": 0, "later": 1})
+
+
+def test_the_rule_is_created_once_and_then_modified(shell: Shell) -> None:
+    """Priority 1, every request, every unit listed, zeros included, no stickiness."""
+    assert shell.sensors.sense(shell.fleet, NOON, ()).weights == {}
+    assert shell.actuators.set_weights(WEIGHTS) == WEIGHTS
+    assert shell.actuators.set_weights({"fast": 1, "slow": 999}) == {"fast": 1, "slow": 999}
+    assert shell.sensors.sense(shell.fleet, NOON, ()).weights == {"fast": 1, "slow": 999}
+    rules = shell.clients.elbv2.describe_rules(ListenerArn=shell.environment.listener_arn)["Rules"]
+    rule = next(rule for rule in rules if rule["Priority"] == "1")
+    assert rule["Conditions"][0]["Field"] == "path-pattern"
+    assert rule["Conditions"][0]["PathPatternConfig"]["Values"] == ["/*"]
+    assert len(rule["Actions"][0]["ForwardConfig"]["TargetGroups"]) == 2
+    assert rule["Actions"][0]["ForwardConfig"]["TargetGroupStickinessConfig"]["Enabled"] is False
+    assert (shell.cloud.calls["CreateRule"], shell.cloud.calls["ModifyRule"]) == (1, 1)
+
+
+def test_a_rule_that_sends_requests_elsewhere_counts_as_none(shell: Shell) -> None:
+    """The next decision then writes it anew."""
+    shell.actuators.set_weights(WEIGHTS)
+    smaller = shell.fleet.model_copy(update={"units": shell.fleet.units[1:]})
+    assert shell.sensors.sense(smaller, NOON, ()).weights == {}
+
+
+def test_weights_that_cannot_be_read_are_unknown(shell: Shell) -> None:
+    """None is not the same as no rule."""
+    shell.cloud.throttle("DescribeRules", -1)
+    snapshot = shell.sensors.sense(shell.fleet, NOON, ())
+    assert snapshot.weights is None
+    assert snapshot.failures == ("weights: Throttling",)
+
+
+def test_a_pool_that_was_never_found_cannot_be_resized(shell: Shell) -> None:
+    """Its Auto Scaling group has no name yet."""
+    with pytest.raises(NotDeployedError, match="no Auto Scaling group"):
+        shell.actuators.set_desired(FAST, 1)
+
+
+def test_a_single_throttled_call_is_retried(shell: Shell) -> None:
+    """One refusal costs nothing but time."""
+    shell.cloud.throttle("DescribeRules", 1)
+    assert shell.sensors.sense(shell.fleet, NOON, ()).failures == ()
+
+
+def test_the_pause_parameter_means_what_it_says(shell: Shell) -> None:
+    """Absent: act. `observe`, anything else, or unreadable: do not."""
+    assert not shell.sensors.settings().observe
+    shell.put_pause_parameter("observe")
+    assert shell.sensors.settings() == Settings(shell.fleet.to_json(), observe=True)
+    shell.put_pause_parameter("perhaps")
+    settings = shell.sensors.settings()
+    assert settings.observe
+    assert settings.problems[0].endswith("'perhaps'; valid: observe")

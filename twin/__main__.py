@@ -1,0 +1,140 @@
+"""The twin's command line: arguments in, an exit code out; what does the work is imported when it runs."""
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Console
+
+from control_lambda.core.fleet import FleetError
+from twin.arguments import PROGRAM, make_parser
+from twin.errors import InputError
+from twin.trace import DemandOptions, TraceError
+
+if TYPE_CHECKING:
+    from twin.inputs import Inputs
+
+# Each command imports what it needs when it runs: numba, scipy and moto take seconds, --help shall not.
+# ruff: noqa: PLC0415
+
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+INTERRUPTED: Final = 130
+LAST_PORT: Final = 65535
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    given = make_parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except (FleetError, TraceError, InputError) as error:
+        print(f"{PROGRAM} {given.command}: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"{PROGRAM} {given.command}: interrupted; nothing was written", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run(given: Namespace) -> int:
+    match given.command:
+        case "replay" | "compare":
+            return _replays(given)
+        case "explain" | "report" | "demo":
+            return _tells(given)
+        case "bench":
+            return _bench(given.out)
+        case "aws":
+            return _aws(given.port, given.fleet)
+        case _:
+            return _account(given)
+
+
+def _replays(given: Namespace) -> int:
+    from twin import commands
+    from twin.oracle import OracleError
+
+    inputs = _inputs(given)
+    console = Console()
+    try:
+        if given.command == "replay":
+            commands.replay_command(inputs, given.policy, given.through, given.out, console)
+        else:
+            policies = [name.strip() for name in given.policies.split(",") if name.strip()]
+            commands.compare_command(inputs, policies, given.through, given.out, console)
+    except OracleError as error:
+        return _failed(given.command, error)
+    return 0
+
+
+def _inputs(given: Namespace) -> "Inputs":
+    from twin.inputs import Inputs
+
+    return Inputs(
+        fleet=given.fleet,
+        demand=given.demand,
+        capacity=given.capacity,
+        columns=tuple(given.map),
+        prices=given.prices,
+        options=DemandOptions(
+            start=given.start, minutes=given.minutes, clip=given.clip, scale=given.scale, smooth=given.smooth
+        ),
+        start_seconds=given.start_seconds,
+        seed=given.seed,
+    )
+
+
+def _tells(given: Namespace) -> int:
+    from twin import commands, demo
+
+    console = Console()
+    if given.command == "explain":
+        commands.explain_command(given.file, given.tick, console)
+    elif given.command == "report":
+        commands.report_command(given.folder, console)
+    else:
+        demo.demo_command(given.out, console)
+    return 0
+
+
+def _bench(out: Path) -> int:
+    from twin import bench, results
+
+    results.check_out(out)
+    return bench.run(out)
+
+
+def _aws(port: int, fleet_file: Path) -> int:
+    from control_lambda.fleet_file import load_fleet
+    from twin.embedded import serve_forever
+
+    if not 0 <= port <= LAST_PORT:
+        raise InputError(f"port: {port}; valid: 0 to {LAST_PORT}")
+    fleet = load_fleet(fleet_file)
+    try:
+        serve_forever(port, fleet)
+    except OSError as error:
+        raise InputError(f"port: {port}: {error.strerror}; valid: a free port, or 0 for any") from None
+    return 0
+
+
+def _account(given: Namespace) -> int:
+    from twin import account
+
+    try:
+        print(account.act(given.command, vars(given), os.environ))
+    except account.AccountError as error:
+        return _failed(given.command, error)
+    return 0
+
+
+def _failed(command: str, error: Exception) -> int:
+    print(f"{PROGRAM} {command}: {error}", file=sys.stderr)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())
