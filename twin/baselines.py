@@ -82,7 +82,7 @@ class Equal:
 
 
 class Reactive:
-    """Merit order for the highest demand of the last 15 minutes, at a utilisation of 0.85.
+    """Merit order for the highest demand of the last 15 minutes, at 0.85 of the throughput.
 
     The pools of `units` are filled by price per request, cheapest first. A pool that refused a launch in
     the last 10 minutes gets no node beyond those it has. Nodes stay until cheaper ones that are ready
@@ -96,10 +96,13 @@ class Reactive:
     def schedule(self) -> Record | None:
         """Size the pools in the order of their price, and share by ready capacity."""
         world, demand = self._world, highest_rpm(self._world)
-        order = self._merit_order()
-        wanted, kept = self._wanted(order, demand), self._kept(order, demand)
+        steps = [
+            _Step(pool, unit.profile.throughput_rpm * REACTIVE_UTILISATION, _obtainable(world, pool))
+            for unit, pool in self._merit_order()
+        ]
+        sizes = _filled(world, steps, demand)
         for pool in world.fleet.pools:
-            _size_pool(world, pool, max(wanted.get(pool.name, 0), kept.get(pool.name, 0)))
+            _size_pool(world, pool, sizes.get(pool.name, 0))
         _weigh(world, {unit.name: _ready(world, unit) * _rpm_per_node(unit) for unit in self._units})
         return None
 
@@ -110,26 +113,6 @@ class Reactive:
     def _merit_order(self) -> list[tuple[Unit, Pool]]:
         pairs = [(unit, pool) for unit in self._units for pool in unit.pools]
         return sorted(pairs, key=lambda pair: _usd_per_request(self._world, *pair))
-
-    def _wanted(self, order: Sequence[tuple[Unit, Pool]], demand: float) -> dict[str, int]:
-        """The nodes that carry the demand, if every pool gives what it is believed to give."""
-        wanted = {}
-        for unit, pool in order:
-            carried = _rpm_per_node(unit) * REACTIVE_UTILISATION
-            nodes = min(ceil(max(demand, 0.0) / carried), _obtainable(self._world, pool))
-            wanted[pool.name] = nodes
-            demand -= nodes * carried
-        return wanted
-
-    def _kept(self, order: Sequence[tuple[Unit, Pool]], demand: float) -> dict[str, int]:
-        """The nodes there are, without those that cheaper ready nodes make superfluous."""
-        kept = {}
-        for unit, pool in order:
-            carried = _rpm_per_node(unit) * REACTIVE_UTILISATION
-            members = len(self._world.nodes.members(pool.name))
-            kept[pool.name] = min(ceil(max(demand, 0.0) / carried), members)
-            demand -= len(self._world.nodes.ready(pool.name)) * carried
-        return kept
 
 
 class SampleStatic:
@@ -295,14 +278,39 @@ def _weigh(world: World, shares: Mapping[str, float]) -> None:
     world.weights = to_weights(shares, [unit.name for unit in world.fleet.units])
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A pool in the order in which pools are filled: what a node of it carries, and how many to ask for."""
+
+    pool: Pool
+    carried: float
+    most: int
+
+
+def _filled(world: World, steps: Sequence[_Step], demand: float) -> dict[str, int]:
+    """Sizes that carry the demand, first steps first; nodes stay until earlier ready ones carry it.
+
+    Without the stay, asking a refused pool again would take away the nodes that are to replace it.
+    """
+    sizes = {}
+    missing = standing = demand
+    for step in steps:
+        name = step.pool.name
+        wanted = min(ceil(max(missing, 0.0) / step.carried), step.most)
+        kept = min(ceil(max(standing, 0.0) / step.carried), len(world.nodes.members(name)))
+        sizes[name] = max(wanted, kept)
+        missing -= wanted * step.carried
+        standing -= len(world.nodes.ready(name)) * step.carried
+    return sizes
+
+
 def _size_unit(world: World, unit: Unit, nodes: int) -> None:
     """Put the nodes into the unit's cheapest pools; the dearest one keeps asking for what it lacks."""
     *cheaper, dearest = sorted(unit.pools, key=lambda pool: world.price(pool.name))
-    for pool in cheaper:
-        taken = min(nodes, _obtainable(world, pool))
-        _size_pool(world, pool, taken)
-        nodes -= taken
-    _size_pool(world, dearest, nodes)
+    steps = [_Step(pool, 1.0, _obtainable(world, pool)) for pool in cheaper]
+    sizes = _filled(world, [*steps, _Step(dearest, 1.0, dearest.nodes.max)], nodes)
+    for pool in unit.pools:
+        _size_pool(world, pool, sizes[pool.name])
 
 
 def _size_pool(world: World, pool: Pool, nodes: int) -> None:
@@ -333,7 +341,7 @@ def _rpm_per_node(unit: Unit) -> float:
 
 
 def _usd_per_request(world: World, unit: Unit, pool: Pool) -> float:
-    return world.price(pool.name) / 60 / _rpm_per_node(unit)
+    return world.price(pool.name) / 60 / unit.profile.throughput_rpm
 
 
 BASELINES: Final[Mapping[str, Callable[[World], Steering]]] = MappingProxyType(

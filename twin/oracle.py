@@ -12,7 +12,7 @@ the requests left waiting at the minute's end, w(t); and those given up, g(t). I
   t, where a limit that falls holds two minutes longer (the notice);
 - an on-demand pool keeps what it has, but rises in t only if, where that launch was made, all its nodes
   lay within the limit L: r_p(t) = 0 or n_p(t) ≤ L. The program takes the convex hull of both cases,
-  L·n_p(t) + (N_p - L)·r_p(t) ≤ L·N_p with N_p = nodes.max;
+  L·n_p(t) + (N - L)·r_p(t) ≤ L·N, where N, the highest limit so far, bounds n_p(t) too;
 - Σ g(t) ≤ the requests that may be given up. This row would slow the solver tenfold. Instead each given-up
   request costs λ: whatever λ ≥ 0, the program's value less λ times the requests that may be given up lies
   below the least cost (Lagrange), and closes in on it as λ is chosen where two earlier solutions cross.
@@ -177,8 +177,7 @@ def _pool_minutes(scenario: Scenario, pool: Pool) -> _PoolMinutes:
         ceiling = _lasting(capacity, whole_start, held)
         limit = np.full_like(capacity, pool.nodes.max)
     else:
-        ceiling = np.full_like(capacity, pool.nodes.max)
-        ceiling[:whole_start] = held
+        ceiling = _highest_so_far(capacity, whole_start, held)
         limit = _limit_at_launch(capacity, profile.start_seconds)
     return _PoolMinutes(
         rate=MINUTE_SECONDS / profile.service_seconds,
@@ -225,6 +224,13 @@ def _lasting(capacity: Floats, start_minutes: int, held: float) -> Floats:
     with_notice = sliding_window_view(np.concatenate((before, capacity)), NOTICE_MINUTES + 1).max(axis=1)
     lasting: Floats = sliding_window_view(with_notice, start_minutes + 1).min(axis=1)
     return lasting
+
+
+def _highest_so_far(capacity: Floats, start_minutes: int, held: float) -> Floats:
+    """The highest limit at which any on-demand node can have been launched that serves in a minute."""
+    launched = np.concatenate((np.full(start_minutes, held), capacity))[: len(capacity)]
+    highest: Floats = np.maximum(np.maximum.accumulate(launched), held)
+    return highest
 
 
 def _limit_at_launch(capacity: Floats, start_seconds: float) -> Floats:

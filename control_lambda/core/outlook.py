@@ -38,7 +38,9 @@ class Outlook:
     @property
     def carrying(self) -> dict[str, float]:
         """What each unit's ready nodes carry within the objective, in rpm."""
-        return {name: rpm_of(self.tables[name], count) for name, count in ready_by_unit(self.supplies).items()}
+        return {
+            name: rpm_of(self.tables[name], count) for name, count in ready_by_unit(self.supplies).items()
+        }
 
 
 def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
@@ -57,13 +59,13 @@ def _forecast(
     snapshot: Snapshot, state: State, fleet: Fleet, found: tuple[Supply, ...], tables: Tables
 ) -> Forecast:
     """The forecast, its upper end lowered to what is worth carrying, but never below the mean."""
-    miss_share = (1 - fleet.objective.attainment) / worth.LATE_PER_EXCESS
+    miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
     forecast = demand.forecast(state.demand, snapshot.at, _horizon_minutes(fleet), miss_share)
     if forecast.stale:
         return forecast
 
-    def upper_at(probability: float) -> float:
-        return demand.upper_at(state.demand, forecast.mean, probability)
+    def upper_at(saved: float) -> float:
+        return demand.saving_up_to(state.demand, forecast.mean, saved)
 
     upper = worth.demand_worth_carrying(found, tables, upper_at, forecast.upper)
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))

@@ -1,12 +1,12 @@
 """Prices for the planner's search: the multipliers of its relaxation.
 
 In the relaxation a unit may stop anywhere between two corners of the lower hull of cost over rpm. For
-given prices of survival and budget it is solved by walking those hulls in the order of their slopes;
-the best such prices are the top of a concave function, found by intersecting tangents (Kelley 1960).
+a given price of survival it is solved by walking those hulls in the order of their slopes; the best
+such price is at the top of a concave function, found by intersecting tangents (Kelley 1960).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -20,29 +20,24 @@ from control_lambda.core.plan_units import (
     surviving_share,
 )
 
-HIGHEST_BUDGET_PRICE: Final = 100.0  # USD of cost for a dollar of budget: as good as infinite
+CLOSE_ENOUGH: Final = 1e-7  # relative: what is left to gain in the bound
 TANGENT_STEPS: Final = 12  # a concave function with a handful of kinks: 4 to 6 tangents suffice
 
 
 class _Relaxed(NamedTuple):
-    """The relaxation solved at given prices of survival and budget.
-
-    `short_rpm` is what the solution lacks of the surviving target, `over_usd` its spend over the budget.
-    """
+    """The relaxation at a given price of survival: `short_rpm` is what its solution lacks of survival."""
 
     value: float
     prices: Prices
     short_rpm: float
-    over_usd: float
 
 
 class _Corner(NamedTuple):
-    """A size at which the unit's merit order changes price; `cost` less what the given prices pay."""
+    """A size at which the unit's merit order changes price; `cost` less what the price of survival pays."""
 
     carried: float
     cost: float
     surviving: float
-    spend: float
 
 
 def prices_for(units: Sequence[Unit], target: Target) -> Prices:
@@ -50,85 +45,61 @@ def prices_for(units: Sequence[Unit], target: Target) -> Prices:
     steps = [(unit, step) for unit in units for step in unit.steps]
     if not steps:
         return Prices(0.0, 0.0)
-    dearest = max(step.price / full_rate(unit) / (step.survives or 1.0) for unit, step in steps)
-
-    def at_budget_price(budget: float) -> _Relaxed:
-        return _highest(
-            lambda surviving: _relaxed(units, target, surviving, budget),
-            lambda relaxed: relaxed.short_rpm,
-            2.0 * dearest * (1.0 + budget),
-        )
-
-    if target.budget == math.inf:
-        return at_budget_price(0.0).prices
-    return _highest(at_budget_price, lambda relaxed: relaxed.over_usd, HIGHEST_BUDGET_PRICE).prices
-
-
-def _highest(
-    relax: Callable[[float], _Relaxed], slope: Callable[[_Relaxed], float], limit: float
-) -> _Relaxed:
-    """The top of a concave, piecewise linear function on [0, `limit`], by intersecting tangents."""
-    low, high = 0.0, limit
-    left = relax(low)
-    if slope(left) <= RPM_TOLERANCE:
-        return left
-    right = relax(high)
+    dearest = max(step.price / full_rate(unit) / step.survives for unit, step in steps)
+    low, high = 0.0, 2.0 * dearest
+    left = _relaxed(units, target, low)
+    if left.short_rpm <= RPM_TOLERANCE:
+        return left.prices
+    right = _relaxed(units, target, high)
     best = max(left, right)
     for _ in range(TANGENT_STEPS):
-        rise, fall = slope(left), slope(right)
-        if fall >= 0.0:
+        if right.short_rpm >= 0.0:
             break
-        middle = (right.value - left.value + rise * low - fall * high) / (rise - fall)
-        ceiling = left.value + rise * (middle - low)
-        point = relax(middle)
+        rise = left.value - right.value - left.short_rpm * low + right.short_rpm * high
+        middle = rise / (right.short_rpm - left.short_rpm)
+        ceiling = left.value + left.short_rpm * (middle - low)
+        point = _relaxed(units, target, middle)
         best = max(best, point)
-        if point.value >= ceiling - 1e-7 * abs(ceiling):
+        if point.value >= ceiling - CLOSE_ENOUGH * abs(ceiling):
             break
-        if slope(point) > 0.0:
+        if point.short_rpm > 0.0:
             low, left = middle, point
         else:
             high, right = middle, point
-    return best
+    return best.prices
 
 
-def _relaxed(units: Sequence[Unit], target: Target, surviving: float, budget: float) -> _Relaxed:
-    """Carry the target at least cost from corner to corner of the units' lower hulls, cheapest first."""
-    value = short = over = 0.0
-    left = target.carried
-    edges = []
-    for unit in units:
-        hull = _hull(unit, surviving, budget)
-        start = hull[0]
-        left -= start.carried
-        value, short, over = value + start.cost, short - start.surviving, over + start.spend
-        for here, there in pairwise(hull):
-            edges.append(((there.cost - here.cost) / (there.carried - here.carried), here, there))
-    price = 0.0
+def _relaxed(units: Sequence[Unit], target: Target, price: float) -> _Relaxed:
+    """Carry the target at least cost along the units' lower hulls; each surviving rpm pays `price`."""
+    hulls = [_hull(unit, price) for unit in units]
+    value = price * target.surviving + math.fsum(hull[0].cost for hull in hulls)
+    short = target.surviving - math.fsum(hull[0].surviving for hull in hulls)
+    left = target.carried - math.fsum(hull[0].carried for hull in hulls)
+    edges = [(_slope(*edge), *edge) for hull in hulls for edge in pairwise(hull)]
+    paid = 0.0
     for slope, here, there in sorted(edges):
         if slope > 0.0:
             if left <= RPM_TOLERANCE:
                 break
-            price = slope
+            paid = slope
         length = there.carried - here.carried
         part = 1.0 if slope <= 0.0 or left >= length else left / length
         left -= part * length
         value += part * length * slope
         short -= part * (there.surviving - here.surviving)
-        over += part * (there.spend - here.spend)
-    value += surviving * target.surviving - (budget * target.budget if budget else 0.0)
-    return _Relaxed(value, Prices(price, surviving, budget), short + target.surviving, over - target.budget)
+    return _Relaxed(value, Prices(paid, price), short)
 
 
-def _hull(unit: Unit, surviving: float, budget: float) -> list[_Corner]:
+def _hull(unit: Unit, price: float) -> list[_Corner]:
     """The lower hull of cost over rpm through the corners of the unit's merit order."""
     first, second = unit.first.low, unit.second.low
-    hull = [_corner(unit, first, second, surviving, budget)]
-    for step in merit_order(unit, surviving * full_rate(unit), budget):
+    hull = [_corner(unit, first, second, price)]
+    for step in merit_order(unit, price * full_rate(unit)):
         if step.of_first:
             first += step.nodes
         else:
             second += step.nodes
-        corner = _corner(unit, first, second, surviving, budget)
+        corner = _corner(unit, first, second, price)
         while len(hull) > 1 and _is_above(hull[-1], hull[-2], corner):
             hull.pop()
         if corner.carried > hull[-1].carried:
@@ -136,15 +107,16 @@ def _hull(unit: Unit, surviving: float, budget: float) -> list[_Corner]:
     return hull
 
 
-def _corner(unit: Unit, first: int, second: int, surviving: float, budget: float) -> _Corner:
+def _corner(unit: Unit, first: int, second: int, price: float) -> _Corner:
     size = first + second
     carried = unit.table[size]
-    survives = surviving_share(unit, first, size)
-    spend = unit.first.price * first + unit.second.price * second
-    cost = (
-        unit.first.costs[first] + unit.second.costs[second] + budget * spend - surviving * carried * survives
-    )
-    return _Corner(carried, cost, carried * survives, spend)
+    surviving = carried * surviving_share(unit, first, size)
+    cost = unit.first.costs[first] + unit.second.costs[second]
+    return _Corner(carried, cost - price * surviving, surviving)
+
+
+def _slope(here: _Corner, there: _Corner) -> float:
+    return (there.cost - here.cost) / (there.carried - here.carried)
 
 
 def _is_above(middle: _Corner, left: _Corner, right: _Corner) -> bool:

@@ -3,8 +3,8 @@
 Pools of one unit share its queue, so what a unit carries depends on the sum of their nodes and grows
 faster than it; rounding a linear program misses the optimum, and a solver is too heavy for the Lambda.
 The search rests on Lagrange multipliers (Everett 1963, Operations Research 11). Put a price on each rpm
-carried, on each rpm that survives and on each dollar of the budget. At these prices every choice of
-nodes in a unit has an `excess` over that unit's best choice, never negative, and
+carried and on each rpm that survives a loss. At these prices every choice of nodes in a unit has an
+`excess` over that unit's best choice, never negative, and
 
     cost of a plan = bound + the excesses of its units + the prices of what it has beyond the target.
 
@@ -22,7 +22,6 @@ from typing import Final, NamedTuple
 from control_lambda.core.plan_prices import prices_for
 from control_lambda.core.plan_units import (
     RPM_TOLERANCE,
-    Pool,
     Prices,
     Step,
     Target,
@@ -43,7 +42,6 @@ class Choice(NamedTuple):
     cost: float
     carried: float
     surviving: float
-    spend: float
     first: int
     second: int
 
@@ -65,11 +63,6 @@ class Best:
         """What the plan carries after the loss of each market's reserve, in rpm."""
         return math.fsum(choice.surviving for choice in self.choices)
 
-    @property
-    def spend(self) -> float:
-        """What the plan's nodes cost, in USD per hour, without premium."""
-        return math.fsum(choice.spend for choice in self.choices)
-
 
 def solve(units: Sequence[Unit], target: Target) -> Best:
     """The cheapest plan that meets the `target`.
@@ -81,36 +74,35 @@ def solve(units: Sequence[Unit], target: Target) -> Best:
     """
     splits = _splits_matter(units, target)
     if not splits:
-        target = Target(target.carried, 0.0, target.budget)
+        target = Target(target.carried, 0.0)
     prices = prices_for(units, target)
     views = [_View(unit, prices) for unit in units]
     bound = _priced(target, prices) + math.fsum(view.least for view in views)
     gap = FIRST_GAP * min((step.price for unit in units for step in unit.steps), default=1.0)
-    widest = math.fsum(view.costs[0][-1] + view.costs[1][-1] - view.least for view in views)
+    widest = math.fsum(view.unit.first.costs[-1] + view.unit.second.costs[-1] - view.least for view in views)
     while True:
         best = _Search(views, target, prices, bound, gap, splits=splits).run()
         excess = best.cost - bound if best else math.inf
         if best and excess <= gap + USD_TOLERANCE:
             return best
         if best is None and gap > widest:
-            raise ValueError(f"target: no plan carries {target.carried:g} rpm within bounds and budget")
+            raise ValueError(f"target: no plan carries {target.carried:g} rpm within the bounds")
         gap = min(2.0 * gap, excess + USD_TOLERANCE)
 
 
 def _splits_matter(units: Sequence[Unit], target: Target) -> bool:
     """Whether it matters how a unit's nodes are split over its pools, beyond their cost.
 
-    It does not while every plan that carries enough also survives, and the budget is open.
+    It does not while every plan that carries enough also survives.
     """
     survives = [pool.survives for unit in units for pool in (unit.first, unit.second) if pool.high]
     safe = min(survives, default=1.0) * target.carried
-    return target.surviving > safe + RPM_TOLERANCE or target.budget < math.inf
+    return target.surviving > safe + RPM_TOLERANCE
 
 
 def _priced(target: Target, prices: Prices) -> float:
     """The part of the bound that the target fixes."""
-    worth = prices.carried * target.carried + prices.surviving * target.surviving
-    return worth - (prices.budget * target.budget if prices.budget else 0.0)
+    return prices.carried * target.carried + prices.surviving * target.surviving
 
 
 class _View:
@@ -119,7 +111,6 @@ class _View:
     def __init__(self, unit: Unit, prices: Prices) -> None:
         self.unit = unit
         self.prices = prices
-        self.costs = [_charged(pool, prices.budget) for pool in (unit.first, unit.second)]
         self.splits = _best_splits(unit, prices)
         reduced = self._reduced()
         self.least = min(reduced)
@@ -127,7 +118,7 @@ class _View:
 
     def _reduced(self) -> list[float]:
         """Cost less what the prices pay, of the best split of each size."""
-        unit, (of_first, of_second) = self.unit, self.costs
+        unit, of_first, of_second = self.unit, self.unit.first.costs, self.unit.second.costs
         carried = unit.table[unit.low : unit.high + 1]
         sizes = range(unit.low, unit.high + 1)
         if not self.prices.surviving:
@@ -155,40 +146,30 @@ class _View:
 
     def _around(self, best: Choice, firsts: range, gap: float) -> list[Choice]:
         """The splits from `best` on, in one direction, until the excess (convex in it) is over `gap`."""
-        unit, prices, (of_first, of_second) = self.unit, self.prices, self.costs
+        unit, price = self.unit, self.prices.surviving
+        of_first, of_second = unit.first.costs, unit.second.costs
         size = best.first + best.second
         rate = best.carried / (size or 1)
-        paid = prices.carried * best.carried + self.least
+        paid = self.prices.carried * best.carried + self.least
         choices = []
         for first in firsts:
             second = size - first
             if not unit.second.low <= second <= unit.second.high:
                 break
             surviving = rate * (unit.first.survives * first + unit.second.survives * second)
-            charged = of_first[first] + of_second[second]
-            excess = charged - prices.surviving * surviving - paid
+            cost = of_first[first] + of_second[second]
+            excess = cost - price * surviving - paid
             if excess > gap:
                 break
-            spend = unit.first.price * first + unit.second.price * second
-            cost = charged - prices.budget * spend
-            choices.append(Choice(excess, cost, best.carried, surviving, spend, first, second))
+            choices.append(Choice(excess, cost, best.carried, surviving, first, second))
         return choices
 
     def _choice(self, size: int, first: int) -> Choice:
         unit, second = self.unit, size - first
         carried = unit.table[size]
         surviving = carried * surviving_share(unit, first, size)
-        spend = unit.first.price * first + unit.second.price * second
-        cost = self.costs[0][first] + self.costs[1][second] - self.prices.budget * spend
-        excess = self.excesses[size - unit.low]
-        return Choice(excess, cost, carried, surviving, spend, first, second)
-
-
-def _charged(pool: Pool, budget: float) -> Sequence[float]:
-    """What 0 to `high` nodes cost, with the price of the budget that they take."""
-    if not budget:
-        return pool.costs
-    return [cost + budget * pool.price * nodes for nodes, cost in enumerate(pool.costs)]
+        cost = unit.first.costs[first] + unit.second.costs[second]
+        return Choice(self.excesses[size - unit.low], cost, carried, surviving, first, second)
 
 
 def _best_splits(unit: Unit, prices: Prices) -> list[int]:
@@ -198,7 +179,7 @@ def _best_splits(unit: Unit, prices: Prices) -> list[int]:
 
     def order(size: int) -> tuple[Step, ...]:
         worth = prices.surviving * unit.table[size] / size if size else 0.0
-        return tuple(merit_order(unit, worth, prices.budget))
+        return tuple(merit_order(unit, worth))
 
     start = order(max(unit.low, 1))
     if start == order(unit.high):  # the rate per node never falls: the order is the same in between
@@ -255,13 +236,7 @@ class _Search:
     def run(self) -> Best | None:
         """The cheapest plan within the gap, None where there is none."""
         target = self.target
-        self._descend(
-            (),
-            0.0,
-            target.carried - RPM_TOLERANCE,
-            target.surviving - RPM_TOLERANCE,
-            target.budget + USD_TOLERANCE,
-        )
+        self._descend((), 0.0, target.carried - RPM_TOLERANCE, target.surviving - RPM_TOLERANCE)
         if self.best is None:
             return None
         placed = dict(zip(self.order, self.best, strict=True))
@@ -283,13 +258,11 @@ class _Search:
         """The highest sum of excesses that is still of interest."""
         return min(self.gap, self.best_cost - self.bound) + USD_TOLERANCE
 
-    def _descend(
-        self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float, budget: float
-    ) -> None:
+    def _descend(self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float) -> None:
         """Try every choice of the next unit; the units from there on have to bring what is left."""
         depth = len(taken)
         if depth == len(self.lists):
-            self._close(taken, excess, carried, surviving, budget)
+            self._close(taken, excess, carried, surviving)
             return
         carries, survives = self.most[depth + 1]
         choices = self.lists[depth]
@@ -300,11 +273,9 @@ class _Search:
                 break
             left, safe = carried - choice.carried, surviving - choice.surviving
             if left <= carries and safe <= survives:
-                self._descend((*taken, choice), excess + choice.excess, left, safe, budget - choice.spend)
+                self._descend((*taken, choice), excess + choice.excess, left, safe)
 
-    def _close(
-        self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float, budget: float
-    ) -> None:
+    def _close(self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float) -> None:
         """Complete the plan with the last unit: of its choices only those that waste little matter."""
         spare = self._limit() - excess
         need, price = carried, self.prices.carried
@@ -315,7 +286,7 @@ class _Search:
             choice = self.last[index]
             if self.last_keys[index] > most:
                 break
-            if choice.carried >= carried and choice.surviving >= surviving and choice.spend <= budget:
+            if choice.carried >= carried and choice.surviving >= surviving:
                 self._offer((*taken, choice))
 
     def _offer(self, choices: tuple[Choice, ...]) -> None:

@@ -1,6 +1,5 @@
 """What the planner's search works on: units as two pools that share a queue, and their merit order."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -28,13 +27,12 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Nodes of one pool at one price (`spend` is it without premium): a stretch of the merit order."""
+    """Nodes of one pool at one price: a stretch of the merit order."""
 
     of_first: bool
     position: int
     nodes: int
     price: float
-    spend: float
     survives: float
 
 
@@ -52,19 +50,17 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a plan has to reach: rpm carried, rpm surviving, and at most `budget` USD per hour."""
+    """What a plan has to reach, in rpm."""
 
     carried: float
     surviving: float
-    budget: float = math.inf
 
 
 class Prices(NamedTuple):
-    """Lagrange multipliers: USD per hour for each rpm carried, each rpm surviving, each dollar spent."""
+    """Lagrange multipliers: USD per hour for each rpm carried and for each rpm surviving."""
 
     carried: float
     surviving: float
-    budget: float = 0.0
 
 
 def full_rate(unit: Unit) -> float:
@@ -79,9 +75,6 @@ def surviving_share(unit: Unit, first: int, size: int) -> float:
     return (unit.first.survives * first + unit.second.survives * (size - first)) / size
 
 
-def merit_order(unit: Unit, worth: float, budget: float) -> list[Step]:
+def merit_order(unit: Unit, worth: float) -> list[Step]:
     """The unit's steps, cheapest first, where a node that survives a loss is `worth` its USD per hour."""
-    return sorted(
-        unit.steps,
-        key=lambda step: (step.price + budget * step.spend - worth * step.survives, step.position),
-    )
+    return sorted(unit.steps, key=lambda step: (step.price - worth * step.survives, step.position))

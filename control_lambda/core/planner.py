@@ -72,9 +72,10 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
     compared is price x nodes plus the premiums of new nodes. Equal costs: fewest nodes, then more
     nodes in earlier options.
 
-    Where not everything can be had, three things count, in this order: as much of the demand as
-    possible, then as much of the survival as possible, then the least cost. `low` nodes are kept even
-    when they alone exceed the budget; then nothing is added.
+    Where the pools or the budget do not suffice, three things count, in this order: as much of the
+    demand as possible, then as much of the survival as possible, then the least cost. Once that
+    comparison's plan is over the budget, premiums no longer count: money is what is short. `low` nodes
+    are kept even when they alone exceed the budget; then nothing is added.
 
     Raises:
         ValueError: an option, a table or the need is out of range; the message names it.
@@ -89,8 +90,8 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
     if floor > need.budget_usd_per_hour - USD_TOLERANCE:
         return _described(options, solve([_floored(unit) for unit in units], Target(0.0, 0.0)), units, need)
     best = solve(units, target)
-    if best.spend > need.budget_usd_per_hour + USD_TOLERANCE:
-        best = solve(units, _affordable(units, target, need.budget_usd_per_hour))
+    if _spend(units, best) > need.budget_usd_per_hour + USD_TOLERANCE:
+        best = _affordable(units, target, need.budget_usd_per_hour)
     return _described(options, best, units, need)
 
 
@@ -104,7 +105,7 @@ def _described(options: Sequence[PoolOption], best: Best, units: Sequence[Unit],
         nodes={option.name: counts[position] for position, option in enumerate(options)},
         carried_rpm=best.carried,
         surviving_rpm=best.surviving,
-        cost_usd_per_hour=best.spend,
+        cost_usd_per_hour=_spend(units, best),
         shortfall_rpm=shortfall if shortfall > RPM_TOLERANCE else 0.0,
     )
 
@@ -112,21 +113,33 @@ def _described(options: Sequence[PoolOption], best: Best, units: Sequence[Unit],
 # --- Too little money ----------------------------------------------------------------------------------
 
 
-def _affordable(units: Sequence[Unit], target: Target, budget: float) -> Target:
-    """The target lowered to what the budget pays for: first the survival, then the demand."""
+def _affordable(units: Sequence[Unit], target: Target, budget: float) -> Best:
+    """The plan with the target lowered to what the budget pays for: first the survival, then the demand."""
     thrifty = [_without_premiums(unit) for unit in units]
 
+    def within_budget(reduced: Target) -> Best | None:
+        best = solve(thrifty, reduced)
+        return best if best.cost <= budget + USD_TOLERANCE else None
+
     def carried(rpm: float) -> float | None:
-        best = solve(thrifty, Target(rpm, 0.0))
-        return best.carried if best.spend <= budget + USD_TOLERANCE else None
+        best = within_budget(Target(rpm, 0.0))
+        return best.carried if best else None
 
     most = _highest(carried, target.carried)
 
     def surviving(rpm: float) -> float | None:
-        best = solve(thrifty, Target(most, rpm))
-        return best.surviving if best.spend <= budget + USD_TOLERANCE else None
+        best = within_budget(Target(most, rpm))
+        return best.surviving if best else None
 
-    return Target(most, _highest(surviving, target.surviving), budget)
+    return solve(thrifty, Target(most, _highest(surviving, target.surviving)))
+
+
+def _spend(units: Sequence[Unit], best: Best) -> float:
+    """What the plan's nodes cost per hour, without premiums."""
+    return math.fsum(
+        unit.first.price * choice.first + unit.second.price * choice.second
+        for unit, choice in zip(units, best.choices, strict=True)
+    )
 
 
 def _highest(reached: Callable[[float], float | None], limit: float) -> float:
@@ -204,7 +217,7 @@ def _unit(first: Pool, second: Pool, table: Sequence[float]) -> Unit:
     for pool in (first, second):
         for nodes, price in ((pool.kept - pool.low, pool.price), (pool.high - pool.kept, pool.new_price)):
             if nodes:
-                steps.append(Step(pool is first, pool.position, nodes, price, pool.price, pool.survives))
+                steps.append(Step(pool is first, pool.position, nodes, price, pool.survives))
     return Unit(first, second, table, first.low + second.low, first.high + second.high, tuple(steps))
 
 

@@ -54,9 +54,7 @@ def _reach(standing: Mapping[str, float], base: Mapping[str, float], wanted: Map
 
 def _toward(base: Mapping[str, float], wanted: Mapping[str, float], reach: float) -> Shares:
     names = sorted({*base, *wanted})
-    moved = {
-        name: (1 - reach) * base.get(name, 0.0) + reach * wanted.get(name, 0.0) for name in names
-    }
+    moved = {name: (1 - reach) * base.get(name, 0.0) + reach * wanted.get(name, 0.0) for name in names}
     return {name: share for name, share in moved.items() if share > 0}
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import Final
 
 from control_lambda.core import traffic
 from control_lambda.core.model import Kind, Mode, Reason
@@ -9,6 +10,9 @@ from control_lambda.core.outlook import Outlook
 from control_lambda.core.planner import Plan
 from control_lambda.core.record import Choice
 from control_lambda.core.supply import Supply, ready_by_unit
+
+# A smaller shortfall is rounding.
+NOTABLE_RPM: Final = 0.5
 
 
 class Code(StrEnum):
@@ -60,7 +64,9 @@ def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
             text = f"{refusal.pool}: launch refused ({refusal.kind}); next probe in {wait:.0f} s"
             yield Reason(Code.REFUSED, text, refusal.pool)
         elif old is not None and old.count and not refusal.count:
-            yield Reason(Code.PROVEN, f"{refusal.pool}: a launch was granted, it may grow again", refusal.pool)
+            yield Reason(
+                Code.PROVEN, f"{refusal.pool}: a launch was granted, it may grow again", refusal.pool
+            )
     for item in outlook.snapshot.evidence:
         if item.kind is Kind.INTERRUPTION and item.node not in outlook.before.leaving:
             yield Reason(Code.INTERRUPTED, f"{item.pool}: AWS takes {item.node} away within 120 s", item.pool)
@@ -74,7 +80,9 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
         if not supply.sensed:
             yield Reason(Code.NOT_SENSED, f"{name}: not sensed, held at {supply.desired} nodes", name)
         elif supply.fixed:
-            yield Reason(Code.HELD, f"{name}: node group is being updated, held at {supply.desired} nodes", name)
+            yield Reason(
+                Code.HELD, f"{name}: node group is being updated, held at {supply.desired} nodes", name
+            )
         elif outlook.snapshot.pools[name].suspended:
             yield Reason(Code.SUSPENDED, f"{name}: AWS suspended the group's launches", name)
     for unit, level in outlook.state.trust.items():
@@ -100,11 +108,16 @@ def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
 def _of_sizes(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
     for supply in outlook.supplies:
         yield from _of_size(supply, choice)
-    if plan.shortfall_rpm > 0.5:
-        text = f"{plan.shortfall_rpm:.0f} requests/min of the forecast cannot be carried by what may be launched"
+    if plan.shortfall_rpm > NOTABLE_RPM:
+        text = (
+            f"{plan.shortfall_rpm:.0f} requests/min of the forecast cannot be carried by what may be launched"
+        )
         yield Reason(Code.SHORTFALL, text)
     dearest = max(supply.price for supply in outlook.supplies)
-    if plan.shortfall_rpm > 0.5 and plan.cost_usd_per_hour + dearest > outlook.fleet.budget_usd_per_hour:
+    if (
+        plan.shortfall_rpm > NOTABLE_RPM
+        and plan.cost_usd_per_hour + dearest > outlook.fleet.budget_usd_per_hour
+    ):
         budget = outlook.fleet.budget_usd_per_hour
         yield Reason(Code.BUDGET, f"the budget of {budget:g} USD per hour holds back further nodes")
 
@@ -118,7 +131,9 @@ def _of_size(supply: Supply, choice: Choice) -> Iterator[Reason]:
     elif size > max(supply.desired, supply.in_service):
         yield Reason(Code.GROW, f"{name}: {supply.in_service} -> {size} nodes for the forecast", name)
     elif size < supply.in_service:
-        yield Reason(Code.SHRINK, f"{name}: {supply.in_service} -> {size} nodes, the rest carries demand", name)
+        yield Reason(
+            Code.SHRINK, f"{name}: {supply.in_service} -> {size} nodes, the rest carries demand", name
+        )
     elif size > choice.planned[name]:
         text = f"{name}: {size - choice.planned[name]} more than planned until others are ready"
         yield Reason(Code.WAITING, text, name)

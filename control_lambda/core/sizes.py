@@ -20,12 +20,14 @@ Sizes = dict[str, int]
 EXPECTED_STAY_SECONDS: Final = 3600.0
 
 
-def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> planner.Plan:
+def target(
+    found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
+) -> planner.Plan:
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
     need = planner.Need(
         demand_rpm=demand,
         survival_rpm=survival,
-        reserve=fleet.reserve,
+        reserve=dict(fleet.reserve),
         budget_usd_per_hour=fleet.budget_usd_per_hour,
     )
     return planner.plan([_option(supply) for supply in found], tables, need)
@@ -39,9 +41,7 @@ def desired(
     `demand` (rpm) is what ready nodes have to carry meanwhile. When both together cost more than the
     budget, growth waits for the shrinking.
     """
-    grown = {
-        supply.pool.name: max(plan.nodes[supply.pool.name], standing(supply)) for supply in found
-    }
+    grown = {supply.pool.name: max(plan.nodes[supply.pool.name], standing(supply)) for supply in found}
     wanted = _without_surplus(found, plan, grown, tables, demand)
     if cost_per_hour(found, wanted) <= fleet.budget_usd_per_hour:
         return wanted
@@ -62,9 +62,7 @@ def standing_plan(found: Sequence[Supply], tables: Tables) -> planner.Plan:
     return planner.Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
 
 
-def unconstrained_plan(
-    found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float
-) -> planner.Plan:
+def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> planner.Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
     options = [
         replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
@@ -91,7 +89,8 @@ def _option(supply: Supply) -> planner.PoolOption:
     if supply.fixed:
         low = high = standing(supply)
     else:
-        low, high = supply.least, max(supply.most, supply.least)
+        low = max(supply.least, _irreplaceable(supply))
+        high = max(supply.most, low)
     return planner.PoolOption(
         name=supply.pool.name,
         unit=supply.unit.name,
@@ -102,6 +101,11 @@ def _option(supply: Supply) -> planner.PoolOption:
         held=min(supply.in_service, high),
         start_premium=start_premium(supply),
     )
+
+
+def _irreplaceable(supply: Supply) -> int:
+    """1 for the last node of a pool that is short: given up, it could not be had again."""
+    return 1 if supply.refusal is not None and supply.in_service else 0
 
 
 def _without_surplus(

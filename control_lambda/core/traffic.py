@@ -80,9 +80,11 @@ def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weight
     if policy == "merit-order":
         order = sorted(carrying, key=lambda name: (_price_per_request(outlook, name, prices), name))
         if mode is Mode.CAPACITY:
-            return weights.spread(carrying)
-        return weights.merit_order(carrying, order, outlook.demand_to_carry)
-    if policy == "equal" or policy == "paper-capacity" or mode is Mode.CAPACITY:
+            return weights.spread(carrying, outlook.forecast.now)
+        if outlook.forecast.now > sum(carrying.values()):
+            return weights.spread(carrying, outlook.forecast.now)
+        return weights.merit_order(carrying, order, min(outlook.demand_to_carry, sum(carrying.values())))
+    if policy in {"equal", "paper-capacity"} or mode is Mode.CAPACITY:
         return weights.equal(available)
     formula = weights.paper_optimal if policy == "paper-optimal" else weights.paper_cost
     return formula(units, prices, available)

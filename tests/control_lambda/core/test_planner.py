@@ -58,27 +58,28 @@ def brute_force(
     options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need
 ) -> tuple[int, ...]:
     """The best counts by trying all: demand, then survival, then cost, then nodes, then option order."""
-    everything = itertools.product(*(range(option.low, option.high + 1) for option in options))
-    lows = tuple(option.low for option in options)
-    affordable = [
-        counts
-        for counts in everything
-        if counts == lows
-        or sum(option.price_usd_per_hour * count for option, count in zip(options, counts, strict=True))
-        <= need.budget_usd_per_hour + 1e-9
-    ]
 
-    def worth(counts: tuple[int, ...]) -> tuple[float, float, float, int, list[int]]:
+    def worth(
+        counts: tuple[int, ...], priced: Sequence[PoolOption]
+    ) -> tuple[float, float, float, int, list[int]]:
         carried, surviving = brought(options, counts, tables, need.reserve)
         return (
             -round(min(carried, need.demand_rpm), 4),
             -round(min(surviving, need.survival_rpm), 4),
-            round(compared_cost(options, counts), 7),
+            round(compared_cost(priced, counts), 7),
             sum(counts),
             [-count for count in counts],
         )
 
-    return min(affordable, key=worth)
+    thrifty = [replace(option, start_premium=0.0) for option in options]
+    everything = list(itertools.product(*(range(option.low, option.high + 1) for option in options)))
+    best = min(everything, key=lambda counts: worth(counts, options))
+    budget = need.budget_usd_per_hour + 1e-9
+    if compared_cost(thrifty, best) <= budget:
+        return best
+    lows = tuple(option.low for option in options)
+    affordable = [counts for counts in everything if compared_cost(thrifty, counts) <= budget]
+    return min(affordable, key=lambda counts: worth(counts, thrifty), default=lows)
 
 
 @st.composite
