@@ -1,6 +1,6 @@
 """The sensors and actuators over boto3; `aws_memory` is the memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -31,6 +31,8 @@ SENSE_SECONDS: Final = 5.0  # AWS answers everything in less than one, unless so
 WORKERS: Final = 16
 OBSERVE: Final = "observe"
 
+MakeClient = Callable[..., Any]  # as boto3.client; clients are classes made at run time
+
 
 @dataclass(frozen=True, slots=True)
 class Clients:
@@ -45,9 +47,8 @@ class Clients:
     ssm: Any
 
     @classmethod
-    def connect(cls) -> Self:
-        """Make the clients from the environment, as every AWS SDK does (`AWS_ENDPOINT_URL` included)."""
-        client: Any = boto3.client  # clients are classes made at run time
+    def connect(cls, client: MakeClient = boto3.client) -> Self:
+        """Make the clients; boto3 itself goes by the environment, `AWS_ENDPOINT_URL` included."""
         return cls(**{service: client(service, config=CONFIG) for service in cls.__slots__})
 
 

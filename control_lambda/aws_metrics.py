@@ -16,7 +16,8 @@ from control_lambda.environment import Environment, target_group_dimension
 from control_lambda.errors import IncompleteAnswerError
 
 MINUTE_SECONDS: Final = 60
-WINDOW_SECONDS: Final = 15 * MINUTE_SECONDS  # ALB metrics come 1-3 minutes late; the rest bridges gaps
+# A quarter of an hour to bridge gaps, and the two minutes by which ALB metrics are late.
+WINDOW_SECONDS: Final = 17 * MINUTE_SECONDS
 # Prices are put every hour. For a day the last good one beats the dated price of the fleet's file.
 PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
 
@@ -50,7 +51,7 @@ class MetricsReader:
         self._environment = environment
 
     def traffic(self, fleet: Fleet, at: float) -> Traffic:
-        """The whole minutes of the last quarter of an hour before `at`.
+        """The whole minutes of the window before `at`.
 
         Raises:
             IncompleteAnswerError: some queries were not answered.

@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
+import boto3
 from aws_lambda_powertools import Logger
 
-from control_lambda.aws import SLOWEST_CALL_SECONDS, AwsActuators, AwsSensors, Clients
+from control_lambda.aws import SLOWEST_CALL_SECONDS, AwsActuators, AwsSensors, Clients, MakeClient
 from control_lambda.aws_memory import DynamoMemory
 from control_lambda.emf import put_metrics
 from control_lambda.environment import Environment
@@ -32,19 +33,28 @@ class Ports:
     actuators: AwsActuators
     memory: DynamoMemory
 
+    @classmethod
+    def connect(cls, environ: Mapping[str, str], client: MakeClient = boto3.client) -> Self:
+        """The ports of the stack that `environ` describes, over clients that `client` makes.
+
+        Raises:
+            InvalidEnvironmentError: naming the variable and what would be valid.
+        """
+        environment = Environment.from_environ(environ)
+        clients = Clients.connect(client)
+        sensors = AwsSensors(clients, environment)
+        return cls(
+            environment,
+            sensors,
+            AwsActuators(clients, environment, sensors),
+            DynamoMemory(clients.dynamodb, environment.state_table, environment.cluster_name),
+        )
+
 
 @cache
 def shared_ports() -> Ports:
     """The ports over clients that later invocations of this process share."""
-    environment = Environment.from_environ(os.environ)
-    clients = Clients.connect()
-    sensors = AwsSensors(clients, environment)
-    return Ports(
-        environment,
-        sensors,
-        AwsActuators(clients, environment, sensors),
-        DynamoMemory(clients.dynamodb, environment.state_table, environment.cluster_name),
-    )
+    return Ports.connect(os.environ)
 
 
 def handler(event: Mapping[str, Any], context: object) -> Record:
@@ -55,12 +65,21 @@ def handler(event: Mapping[str, Any], context: object) -> Record:
     """
     del context  # Lambda's own timeout is longer than the tick's budget
     ports = shared_ports()
-    event = {**event, "time": event.get("time") or iso_time(time.time())}
-    record = tick(event, ports.sensors, ports.actuators, ports.memory, remaining=time_to_write())
+    record = run(event, ports)
     logger.info("tick", record=record)
     if "skipped" not in record:
         put_metrics(record, ports.environment)
     return record
+
+
+def run(event: Mapping[str, Any], ports: Ports) -> Record:
+    """Run one tick over the ports, within the Lambda's time; an event without a time is now's.
+
+    Raises:
+        ValueError: the event is malformed.
+    """
+    timed = {**event, "time": event.get("time") or iso_time(time.time())}
+    return tick(timed, ports.sensors, ports.actuators, ports.memory, remaining=time_to_write())
 
 
 def time_to_write() -> Callable[[], float]:

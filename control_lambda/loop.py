@@ -8,17 +8,19 @@ write or a crash anywhere leaves nothing that the next tick cannot repair.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
 from control_lambda.act import Outcome, Remaining, act, unlimited
+from control_lambda.core import capacity
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Fleet, FleetError, fleet_from_json
 from control_lambda.core.model import (
     Decision,
     Evidence,
+    Kind,
     PoolReport,
     Reason,
     Snapshot,
@@ -218,7 +220,8 @@ def _standing(decided: State, before: State, total: Outcome, orders: _Orders) ->
 
 
 def _merged(remembered: tuple[Evidence, ...], brought: tuple[Evidence, ...]) -> tuple[Evidence, ...]:
-    return tuple(dict.fromkeys(remembered + brought))
+    """All evidence, each piece once, in an order that does not depend on how it came."""
+    return tuple(sorted({*remembered, *brought}, key=astuple))
 
 
 def _of_fleet(evidence: tuple[Evidence, ...], fleet: Fleet, failures: list[str]) -> tuple[Evidence, ...]:
@@ -232,9 +235,19 @@ def _late(trigger: Trigger, state: State) -> str:
     """Why this tick comes too late to be run; empty when it does not."""
     if trigger.at > state.at or _jumped(trigger, state):
         return ""
-    if trigger.cause == "event" and trigger.evidence:
+    if trigger.cause == "event" and _is_news(trigger.evidence, state):
         return ""
     return f"not-later: a tick for {iso_time(state.at)} has already run"
+
+
+def _is_news(evidence: tuple[Evidence, ...], state: State) -> bool:
+    """Whether the last tick has not taken all of it: of events that come together one tick takes all."""
+    fleet, _ = _last_good(state)
+    if fleet is None:
+        return bool(evidence)
+    announced = {item.node for item in evidence if item.kind is Kind.INTERRUPTION}
+    refusals = capacity.remember(state.refusals, evidence, fleet)
+    return refusals != dict(state.refusals) or not announced <= state.leaving.keys()
 
 
 def _jumped(trigger: Trigger, state: State) -> bool:

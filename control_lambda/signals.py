@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import boto3
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from control_lambda.aws import CONFIG
+from control_lambda.aws import CONFIG, MakeClient
 from control_lambda.aws_memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
@@ -55,6 +55,30 @@ class Signals:
     lambda_: Any
     ssm: Any
     prices: PriceReader
+
+    @classmethod
+    def connect(cls, environ: Mapping[str, str], client: MakeClient = boto3.client) -> Self:
+        """The stack that `environ` describes, over clients that `client` makes.
+
+        Raises:
+            InvalidEnvironmentError: naming the variable and what would be valid.
+        """
+        environment = Environment.from_environ(environ)
+        if not environment.tick_function:
+            raise InvalidEnvironmentError(
+                f"environment: {names.TICK_FUNCTION}: not set; valid: the name of the tick's Lambda function"
+            )
+        dynamodb, ec2 = client("dynamodb", config=CONFIG), client("ec2", config=CONFIG)
+        pricing = client("pricing", config=CONFIG, region_name=price_list_region(ec2.meta.region_name))
+        return cls(
+            environment=environment,
+            memory=DynamoMemory(dynamodb, environment.state_table, environment.cluster_name),
+            cloudwatch=client("cloudwatch", config=CONFIG),
+            ec2=ec2,
+            lambda_=client("lambda", config=CONFIG),
+            ssm=client("ssm", config=CONFIG),
+            prices=PriceReader(pricing, ec2),
+        )
 
     def launch_failed(self, event: Mapping[str, Any]) -> Answer:
         """A refused launch: evidence, an immediate tick, and a count in CapacityErrors."""
@@ -163,30 +187,8 @@ class Signals:
 
 @cache
 def shared_signals() -> Signals:
-    """The clients that later invocations of this process share.
-
-    Raises:
-        InvalidEnvironmentError: naming the variable and what would be valid.
-    """
-    environment = Environment.from_environ(os.environ)
-    if not environment.tick_function:
-        raise InvalidEnvironmentError(
-            f"environment: {names.TICK_FUNCTION}: not set; valid: the name of the tick's Lambda function"
-        )
-    client: Any = boto3.client  # clients are classes made at run time
-    ec2 = client("ec2", config=CONFIG)
-    pricing = client("pricing", config=CONFIG, region_name=price_list_region(ec2.meta.region_name))
-    return Signals(
-        environment=environment,
-        memory=DynamoMemory(
-            client("dynamodb", config=CONFIG), environment.state_table, environment.cluster_name
-        ),
-        cloudwatch=client("cloudwatch", config=CONFIG),
-        ec2=ec2,
-        lambda_=client("lambda", config=CONFIG),
-        ssm=client("ssm", config=CONFIG),
-        prices=PriceReader(pricing, ec2),
-    )
+    """The clients that later invocations of this process share."""
+    return Signals.connect(os.environ)
 
 
 def price_list_region(region: str) -> str:
@@ -201,12 +203,18 @@ def handler(event: Mapping[str, Any], context: object) -> Answer:
         ValueError: the event is none of those that this function understands.
     """
     del context
-    answer = _answer(shared_signals(), event)
+    answer = run(event, shared_signals())
     logger.info("signal", event_type=event.get("detail-type", "prices"), answer=answer)
     return answer
 
 
-def _answer(signals: Signals, event: Mapping[str, Any]) -> Answer:
+def run(event: Mapping[str, Any], signals: Signals) -> Answer:
+    """Turn one event into evidence, a tick or prices over the given clients; say what was done.
+
+    Raises:
+        ValueError: the event is none of those that this function understands.
+        PricesMissingError: some prices could not be read.
+    """
     if event.get("prices") is True:
         return signals.put_prices(_seconds(event) if "time" in event else time.time())
     react = {

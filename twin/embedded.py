@@ -9,7 +9,7 @@ import json
 import shlex
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,7 +36,7 @@ from twin.moto_gaps.prices import Prices, Pricing
 from twin.moto_gaps.protocol import REGION
 from twin.moto_gaps.server import HOST, Server
 from twin.moto_gaps.stack import ACCESS, TICK_FUNCTION, create_stack
-from twin.nodes import Nodes
+from twin.nodes import Event, Nodes
 
 # Where a cloud's clock stands before it is first told the time: 2024-01-01T00:00:00Z.
 BEGINNING: Final = 1_704_067_200.0
@@ -61,6 +61,7 @@ class Cloud:
         self._prices: Prices | None = None
         self._recommended: list[Mapping[str, Any]] = []
         self._clients: dict[str, Any] = {}
+        self._connected: list[Any] = []
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +73,7 @@ class Cloud:
 
     def close(self) -> None:
         """Stop serving and forget the account."""
-        for client in self._clients.values():
+        for client in (*self._clients.values(), *self._connected):
             client.close()
         self._server.close()
         for service in BACKENDS:
@@ -101,13 +102,18 @@ class Cloud:
     def client(self, service: str) -> Any:
         """A boto3 client of this cloud, for tests and tools: never retries, and is closed with the cloud."""
         if service not in self._clients:
-            untyped: Any = _session()  # the stubs know no service by a name in a variable
-            self._clients[service] = untyped.client(
-                service,
-                endpoint_url=self.endpoint_url,
-                config=Config(retries={"total_max_attempts": 1}),
-            )
+            once = Config(retries={"total_max_attempts": 1})
+            self._clients[service] = self._new_client(service, config=once)
         return self._clients[service]
+
+    def connect(self, service: str, **options: Any) -> Any:
+        """A boto3 client of this cloud as `boto3.client` would make it where the environment leads here.
+
+        For the handlers; it is closed with the cloud.
+        """
+        made = self._new_client(service, **options)
+        self._connected.append(made)
+        return made
 
     def provision(self, fleet: Fleet, nodes: Nodes | None = None) -> dict[str, str]:
         """Create everything that the deployed stack holds; return the environment of its Lambda.
@@ -182,18 +188,21 @@ class Cloud:
         at: float,
         latencies_seconds: ArrayLike,
         errors: int = 0,
+        unanswered: int = 0,
         healthy_hosts: int | None = None,
     ) -> None:
         """Have the load balancer report what the unit's targets answered in the minute of `at`.
 
-        `latencies_seconds` has one entry for each request, `errors` (5xx) of them included. What is zero
-        is absent, as AWS reports. `healthy_hosts` replaces what `advance` found.
+        `latencies_seconds` has one entry for each request that was answered; those without an answer are
+        counted in `unanswered`, and `errors` (5xx) of both. What is zero is absent, as AWS reports.
+        `healthy_hosts` replaces what `advance` found.
         """
         latencies = np.asarray(latencies_seconds, dtype=np.float64)
-        if not 0 <= errors <= len(latencies):
-            raise ValueError(f"errors: {errors}; valid: 0 to {len(latencies)}, the number of requests")
+        requests = len(latencies) + unanswered
+        if not 0 <= errors <= requests:
+            raise ValueError(f"errors: {errors}; valid: 0 to {requests}, the number of requests")
         with self._gateway.lock:
-            self._put(unit, names.REQUEST_COUNT, at, np.ones(len(latencies)))
+            self._put(unit, names.REQUEST_COUNT, at, np.ones(requests))
             self._put(unit, names.TARGET_RESPONSE_TIME, at, latencies)
             self._put(unit, names.TARGET_5XX_COUNT, at, np.ones(errors))
             if healthy_hosts is not None:
@@ -232,15 +241,22 @@ class Cloud:
     def events(self) -> list[Mapping[str, Any]]:
         """What EventBridge delivered since the last call, in time order; takes the nodes' events."""
         with self._gateway.lock:
-            delivered = [eventbridge(self._deployment, event) for event in self.nodes.drain_events()]
-            delivered += self._recommended
+            delivered = self.told(self.nodes.drain_events()) + self._recommended
             self._recommended = []
         return sorted(delivered, key=lambda event: str(event["time"]))
+
+    def told(self, events: Iterable[Event]) -> list[Mapping[str, Any]]:
+        """What EventBridge delivers for events that somebody else has taken from the nodes."""
+        return [eventbridge(self._deployment, event) for event in events]
 
     def invocations(self) -> list[Any]:
         """The payloads, read from JSON, with which the tick function was invoked since the last call."""
         with self._gateway.lock:
             return [json.loads(payload) for payload in self._lambda.drain()]
+
+    def _new_client(self, service: str, **options: Any) -> Any:
+        untyped: Any = _session()  # the stubs know no service by a name in a variable
+        return untyped.client(service, endpoint_url=self.endpoint_url, **options)
 
     @property
     def _deployment(self) -> Deployment:

@@ -214,7 +214,7 @@ class MinuteCounts:
 def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) -> MinuteCounts:
     """Count the minute that starts at `at`: the requests of `served` that arrived in it.
 
-    Where a unit got no request its counts are None, as CloudWatch is without a datum then. Healthy hosts
+    A count of zero is None, as CloudWatch is without a datum then. Healthy hosts
     are those ready now (so call it at the minute's end), None when the target group has no target.
     """
     minute = Served.joined(served).between(at, at + MINUTE_SECONDS) if served else _NOTHING
@@ -227,7 +227,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
         units[unit.name] = Minute(
             at=at,
             requests=requests or None,
-            errors=lost if requests else None,
+            errors=lost or None,
             latency_seconds=None if isnan(latency) else latency,
             samples=samples or None,
             healthy_hosts=float(sum(len(nodes.ready(pool)) for pool in pools)) if registered else None,

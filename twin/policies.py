@@ -1,6 +1,6 @@
 """Everything that can steer a replay, by name: the loop under each of its policies, and the baselines."""
 
-from collections.abc import Callable
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Final, Literal, get_args
 
@@ -39,13 +39,18 @@ def run_policy(scenario: Scenario, policy: str, through: Through, progress: Prog
     if policy not in LOOP:
         return replay(scenario, policy, BASELINES[policy], progress)
     steered = replace(scenario, fleet=with_policy(scenario.fleet, policy))
-    return replay(steered, policy, _loop_steering(through), progress)
-
-
-def _loop_steering(through: Through) -> Callable[[World], Steering]:
     if through == "core":
-        return CoreSteering
+        return replay(steered, policy, CoreSteering, progress)
+    return _replay_through_aws(steered, policy, progress)
+
+
+def _replay_through_aws(scenario: Scenario, policy: str, progress: Progress) -> Run:
     # moto takes seconds to import, and only this way needs it.
     from twin.aws_steering import AwsSteering  # noqa: PLC0415
 
-    return AwsSteering
+    with ExitStack() as until_replayed:
+
+        def steer(world: World) -> Steering:
+            return until_replayed.enter_context(closing(AwsSteering(world)))
+
+        return replay(scenario, policy, steer, progress)

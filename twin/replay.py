@@ -4,12 +4,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
+from math import inf
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from control_lambda.core.fleet import Objective
+from control_lambda.core.fleet import Objective, Unit
 from control_lambda.core.weights import to_shares
 from twin.steering import Record, Steering
 from twin.world import Past, Scenario, World
@@ -134,13 +137,14 @@ class _Driver:
             if not announced:
                 return
             self._world.advance(self._world.now + REACTION_SECONDS)
-            self._call(partial(self._steering.react, announced))
+            for _, together in groupby(announced, key=attrgetter("at")):
+                self._call(partial(self._steering.react, list(together)))
             announced = self._world.events()
 
     def _call(self, act: Callable[[], Record | None]) -> None:
         began = time.perf_counter()
         record = act()
-        if record is not None:
+        if record is not None and "skipped" not in record:
             self._run.tick_seconds.append(time.perf_counter() - began)
         self._note(record)
         self._watch()
@@ -160,18 +164,32 @@ class _Driver:
             self._run.flips += 1
 
     def _watch(self) -> None:
-        """Time from a unit's last ready node (not announced to go) to no weight, and back."""
-        now = self._world.now
+        """Time how long units without a staying node keep their weight, and how soon they get it back.
+
+        A node whose interruption is announced does not stay. Traffic that has nowhere else to go is no
+        delay.
+        """
+        staying = {unit.name for unit in self._world.fleet.units if self._has_staying_node(unit)}
         for unit in self._world.fleet.units:
-            name, weight = unit.name, self._world.weights.get(unit.name, 0)
-            staying = any(
-                node.noticed_at > now for pool in unit.pools for node in self._world.nodes.ready(pool.name)
-            )
-            if staying:
-                self._dead_since.pop(name, None)
-                if weight and name in self._back_since:
-                    self._run.failback_seconds.append(now - self._back_since.pop(name))
-            elif weight:
-                self._dead_since.setdefault(name, now)
-            elif name in self._dead_since:
-                self._run.failover_seconds.append(now - self._dead_since.pop(name))
+            carries = self._world.weights.get(unit.name, 0) > 0
+            self._watch_failover(unit.name, dead=unit.name not in staying and bool(staying), carries=carries)
+            self._watch_failback(unit.name, stays=unit.name in staying, carries=carries)
+
+    def _has_staying_node(self, unit: Unit) -> bool:
+        now, nodes = self._world.now, self._world.nodes
+        return any(node.noticed_at > now for pool in unit.pools for node in nodes.ready(pool.name))
+
+    def _watch_failover(self, unit: str, *, dead: bool, carries: bool) -> None:
+        if dead and carries:
+            self._dead_since.setdefault(unit, self._world.now)
+        elif (since := self._dead_since.pop(unit, None)) is not None and dead:
+            self._run.failover_seconds.append(self._world.now - since)
+
+    def _watch_failback(self, unit: str, *, stays: bool, carries: bool) -> None:
+        if not stays:
+            self._back_since[unit] = inf
+        elif unit in self._back_since:
+            self._back_since[unit] = since = min(self._back_since[unit], self._world.now)
+            if carries:
+                self._run.failback_seconds.append(self._world.now - since)
+                del self._back_since[unit]

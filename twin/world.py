@@ -5,23 +5,25 @@ changes weights and sizes through `World`; what follows from that is measured.
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from control_lambda.aws_metrics import WINDOW_SECONDS
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Minute
+from twin.moto_gaps.cloudwatch import LATE_SECONDS
 from twin.nodes import Event, Nodes
 from twin.plant import MINUTE_SECONDS, Plant, Served, count_minute
 from twin.trace import CapacityTrace, Demand, Prices
 
-# The load balancer's counts of a minute are visible two minutes after it ended.
-METRIC_DELAY_SECONDS: Final = 120
-# The sensors look back this far.
-WINDOW_MINUTES: Final = 15
+# Signals reads prices every hour.
+PRICE_MINUTES: Final = 60
+# EC2 quotes spot prices with six decimals.
+PRICE_DECIMALS: Final = 6
 # Midnight UTC, so that the minutes of a trace are the minutes of a day: 2026-01-01.
 EPOCH: Final = 1767225600
 
@@ -54,6 +56,10 @@ class Past:
     weights: Mapping[str, int]
 
 
+# Called with each minute's start (epoch seconds) and what became of its requests, when it has ended.
+Observer = Callable[[int, Served], None]
+
+
 class World:
     """One scenario under way. `now` is the simulated time in epoch seconds."""
 
@@ -65,9 +71,10 @@ class World:
         self.plant = Plant(self.fleet, self.nodes, scenario.seed, self.now)
         self.weights: Mapping[str, int] = {}
         self._minutes: dict[str, deque[Minute]] = {
-            unit.name: deque(maxlen=WINDOW_MINUTES + 3) for unit in self.fleet.units
+            unit.name: deque(maxlen=WINDOW_SECONDS // MINUTE_SECONDS) for unit in self.fleet.units
         }
-        self._untargeted: deque[tuple[int, float]] = deque(maxlen=WINDOW_MINUTES + 3)
+        self._untargeted: deque[tuple[int, float]] = deque(maxlen=WINDOW_SECONDS // MINUTE_SECONDS)
+        self._observers: list[Observer] = []
         self._arrivals = np.empty(0)
         self._parts: list[Served] = []
         self._billed = {pool.name: 0.0 for pool in self.fleet.pools}
@@ -84,14 +91,28 @@ class World:
         live = self.scenario.prices.price(pool, self.minute)
         return self.fleet.pool_named[pool].price_usd_per_hour if live is None else live
 
+    def quoted_price(self, pool: str) -> float | None:
+        """USD per node and hour as last read from AWS, at the full hour; None without a price trace."""
+        prices = self.scenario.prices
+        read = max(self.minute - self.minute % PRICE_MINUTES, self.scenario.demand.start)
+        if all(prices.price(name, read) is None for name in self.fleet.pool_named):
+            return None
+        live = prices.price(pool, read)
+        price = self.fleet.pool_named[pool].price_usd_per_hour if live is None else live
+        return round(price, PRICE_DECIMALS)
+
+    def observe(self, observer: Observer) -> None:
+        """Call `observer` at the end of every minute from now on."""
+        self._observers.append(observer)
+
     def minutes_visible(self, unit: str) -> tuple[Minute, ...]:
         """The unit's counts that CloudWatch shows now, oldest first."""
-        latest, earliest = self._visible()
+        earliest, latest = self._visible()
         return tuple(minute for minute in self._minutes[unit] if earliest <= minute.at <= latest)
 
     def untargeted_visible(self) -> dict[int, float]:
         """Requests without a target by minute, as CloudWatch shows them now."""
-        latest, earliest = self._visible()
+        earliest, latest = self._visible()
         return {at: count for at, count in self._untargeted if earliest <= at <= latest and count}
 
     def begin_minute(self) -> None:
@@ -120,7 +141,10 @@ class World:
         served = Served.joined(self._parts)
         counts = count_minute(self.fleet, self.nodes, start, [served])
         for unit, counted in counts.units.items():
-            self._minutes[unit].append(counted)
+            if counted != Minute(start):
+                self._minutes[unit].append(counted)
+        for observer in self._observers:
+            observer(start, served)
         self._untargeted.append((start, counts.untargeted))
         return Past(
             minute=minute,
@@ -133,9 +157,9 @@ class World:
         )
 
     def _visible(self) -> tuple[float, float]:
-        """The latest and the earliest start of a minute that is visible now."""
-        latest = self.now - METRIC_DELAY_SECONDS - MINUTE_SECONDS
-        return latest, self.now - METRIC_DELAY_SECONDS - MINUTE_SECONDS * WINDOW_MINUTES
+        """The earliest and the latest start of a minute that the sensors see now."""
+        begun = self.now // MINUTE_SECONDS * MINUTE_SECONDS
+        return begun - WINDOW_SECONDS, self.now - LATE_SECONDS - MINUTE_SECONDS
 
     def _apply_capacity(self, limits: Mapping[str, int]) -> None:
         for pool, limit in limits.items():

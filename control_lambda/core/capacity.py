@@ -112,7 +112,8 @@ def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
     if evidence.kind is Kind.QUOTA:
         return f"quota:{family(unit.instance_type)}:{pool.market}"
     if evidence.kind in (Kind.SHORTAGE, Kind.UNSUPPORTED):
-        return f"{unit.instance_type}:{evidence.zone}:{pool.market}"
+        own = f":{pool.name}" if evidence.zone else ""
+        return f"{unit.instance_type}:{evidence.zone}:{pool.market}{own}"
     return f"pool:{pool.name}"
 
 

@@ -11,7 +11,7 @@ from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.supply import Supply
-from control_lambda.core.traffic import Traffic, choose_traffic, overloaded
+from control_lambda.core.traffic import Traffic, choose_traffic, formula_shares, overloaded
 
 # Markets flap: in the evaluation's capacity traces a shortage that ends is back within hours. Six hours in
 # capacity mode cost nothing but the shares' order, and keep the mode from flapping with the market.
@@ -24,7 +24,7 @@ def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, St
     """Decide on mode, sizes and weights; return the decision and the state to remember."""
     outlook = look(snapshot, state, fleet)
     mode = choose_mode(outlook)
-    plan = choose_plan(outlook)
+    plan = choose_plan(outlook, mode)
     wanted = choose_sizes(outlook, plan)
     traffic = choose_traffic(outlook, mode, wanted)
     kept = keep_what_serves(outlook, wanted, traffic)
@@ -50,10 +50,18 @@ def choose_mode(outlook: Outlook) -> Mode:
     return Mode.COST if _cheapest_carry(outlook, needed) else Mode.CAPACITY
 
 
-def choose_plan(outlook: Outlook) -> planner.Plan:
-    """The sizes to aim for: the cheapest that carry the forecast; as they stand when demand is stale."""
+def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
+    """The sizes to aim for: the cheapest that carry the forecast, or those of the policy's shares.
+
+    As they stand while demand is stale.
+    """
     if outlook.forecast.stale:
         return sizes.standing_plan(outlook.supplies, outlook.tables)
+    if outlook.fleet.policy != "merit-order":
+        shares = formula_shares(outlook, mode, _available(outlook))
+        return sizes.shared_plan(
+            outlook.supplies, outlook.tables, shares, outlook.fleet, outlook.demand_to_carry
+        )
     return sizes.target(
         outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry, outlook.forecast.mean
     )
@@ -90,6 +98,12 @@ def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
 
 def _most(outlook: Outlook) -> dict[str, int]:
     return {supply.pool.name: supply.pool.nodes.max for supply in outlook.supplies}
+
+
+def _available(outlook: Outlook) -> dict[str, bool]:
+    """The paper's A_i: whether a unit has nodes or may get some."""
+    units = {supply.unit.name for supply in outlook.supplies if supply.refusal is None or supply.coming}
+    return {name: name in units for name in outlook.tables}
 
 
 def _is_short(supply: Supply) -> bool:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from control_lambda.core import capacity, demand, trust, worth
-from control_lambda.core.fleet import Fleet, Objective, Unit
-from control_lambda.core.model import Evidence, Forecast, Kind, Snapshot, State
+from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
+from control_lambda.core.model import DemandMemory, Evidence, Forecast, Kind, Snapshot, State
 from control_lambda.core.staffing import carried_table
-from control_lambda.core.supply import Supply, Tables, ready_by_unit, rpm_of, supplies
+from control_lambda.core.supply import Supply, Tables, supplies
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
@@ -35,18 +35,12 @@ class Outlook:
         """
         return self.state.peaks[0][1] if self.state.peaks else 0.0
 
-    @property
-    def carrying(self) -> dict[str, float]:
-        """What each unit's ready nodes carry within the objective, in rpm."""
-        return {
-            name: rpm_of(self.tables[name], count) for name, count in ready_by_unit(self.supplies).items()
-        }
-
 
 def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     """Learn what the snapshot teaches and see the fleet through it."""
+    before = _forget_future(before, snapshot.at)
     state = _learn_demand(snapshot, _learn_capacity(snapshot, before, fleet), fleet)
-    tables = {unit.name: _table(unit, state, fleet.objective) for unit in fleet.units}
+    tables = {unit.name: _table(unit, snapshot, state, fleet.objective) for unit in fleet.units}
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
     found = supplies(snapshot, state, fleet)
@@ -71,6 +65,22 @@ def _forecast(
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
 
 
+def _forget_future(state: State, at: float) -> State:
+    """The state without what a clock that ran ahead has dated later than now: it would never expire."""
+    return replace(
+        state,
+        mode_since=min(state.mode_since, at),
+        demand=state.demand if state.demand.minute <= at else DemandMemory(),
+        peaks=tuple(peak for peak in state.peaks if peak[0] <= at),
+        refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
+        leaving={
+            node: until
+            for node, until in state.leaving.items()
+            if until <= at + capacity.INTERRUPTION_SECONDS
+        },
+    )
+
+
 def slowest_start(fleet: Fleet) -> float:
     """The longest start of a unit that may have nodes, in seconds."""
     return max(
@@ -84,10 +94,16 @@ def _horizon_minutes(fleet: Fleet) -> int:
     return math.ceil((demand.LATENESS_SECONDS + TICK_SECONDS + slowest_start(fleet)) / 60)
 
 
-def _table(unit: Unit, state: State, objective: Objective) -> tuple[float, ...]:
-    service = trust.trusted_service_seconds(unit, state.trust)
-    most = sum(pool.nodes.max for pool in unit.pools)
+def _table(unit: Unit, snapshot: Snapshot, state: State, objective: Objective) -> tuple[float, ...]:
+    """What the unit carries, up to the most nodes that it may have or has."""
+    service = trust.trusted_service_seconds(unit, state.trust, objective)
+    most = sum(max(pool.nodes.max, _size(pool, snapshot, state)) for pool in unit.pools)
     return carried_table(service, objective.latency_seconds, 1 - objective.percentile / 100, most)
+
+
+def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
+    signals = snapshot.pools.get(pool.name)
+    return state.desired.get(pool.name, 0) if signals is None else max(signals.desired, signals.in_service)
 
 
 def _learn_demand(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
@@ -96,7 +112,8 @@ def _learn_demand(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
 
 
 def _learn_capacity(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
-    evidence = (*snapshot.evidence, *_never_ready(snapshot, fleet))
+    announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
+    evidence = (*announced, *_never_ready(snapshot, fleet))
     refusals = capacity.remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
     return replace(

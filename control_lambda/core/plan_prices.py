@@ -45,7 +45,10 @@ def prices_for(units: Sequence[Unit], target: Target) -> Prices:
     steps = [(unit, step) for unit in units for step in unit.steps]
     if not steps:
         return Prices(0.0, 0.0)
-    dearest = max(step.price / full_rate(unit) / step.survives for unit, step in steps)
+    dearest = max(
+        (step.price / full_rate(unit) / step.survives for unit, step in steps if full_rate(unit) > 0),
+        default=0.0,
+    )
     low, high = 0.0, 2.0 * dearest
     left = _relaxed(units, target, low)
     if left.short_rpm <= RPM_TOLERANCE:

@@ -17,6 +17,9 @@ from control_lambda.core.plan_units import RPM_TOLERANCE, Pool, Step, Target, Un
 RATE_TOLERANCE: Final = 1e-9  # relative: rounding may make the rate per node fall by as much
 MAX_POOLS: Final = 2  # per unit: on-demand and spot
 
+# What a budget pays for is found to this much: far less than any node carries.
+BUDGET_RPM: Final = 0.05
+
 
 @dataclass(frozen=True, slots=True)
 class PoolOption:
@@ -143,11 +146,14 @@ def _spend(units: Sequence[Unit], best: Best) -> float:
 
 
 def _highest(reached: Callable[[float], float | None], limit: float) -> float:
-    """The most rpm, up to `limit`, that can be asked for; `reached` tells what comes of it, None: nothing."""
+    """The most rpm up to `limit` that can be asked for, to within `BUDGET_RPM`.
+
+    `reached` tells what comes of asking, None where it cannot be had.
+    """
     if reached(limit) is not None:
         return limit
     low, high, most = 0.0, limit, 0.0
-    while high - low > RPM_TOLERANCE:
+    while high - low > BUDGET_RPM:
         middle = (low + high) / 2.0
         got = reached(middle)
         if got is None:

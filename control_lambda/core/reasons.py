@@ -9,7 +9,7 @@ from control_lambda.core.model import Kind, Mode, Reason
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.planner import Plan
 from control_lambda.core.record import Choice
-from control_lambda.core.supply import Supply, ready_by_unit
+from control_lambda.core.supply import Supply, cost_per_hour, ready_by_unit
 
 # A smaller shortfall is rounding.
 NOTABLE_RPM: Final = 0.5
@@ -113,12 +113,17 @@ def _of_sizes(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
             f"{plan.shortfall_rpm:.0f} requests/min of the forecast cannot be carried by what may be launched"
         )
         yield Reason(Code.SHORTFALL, text)
+    yield from _of_budget(outlook, choice, plan)
+
+
+def _of_budget(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
+    budget = outlook.fleet.budget_usd_per_hour
+    cost = cost_per_hour(outlook.supplies, choice.sizes)
     dearest = max(supply.price for supply in outlook.supplies)
-    if (
-        plan.shortfall_rpm > NOTABLE_RPM
-        and plan.cost_usd_per_hour + dearest > outlook.fleet.budget_usd_per_hour
-    ):
-        budget = outlook.fleet.budget_usd_per_hour
+    if cost > budget:
+        text = f"what runs costs {cost:.2f} USD per hour, above the budget of {budget:g}: nothing is added"
+        yield Reason(Code.BUDGET, text)
+    elif plan.shortfall_rpm > NOTABLE_RPM and plan.cost_usd_per_hour + dearest > budget:
         yield Reason(Code.BUDGET, f"the budget of {budget:g} USD per hour holds back further nodes")
 
 

@@ -5,6 +5,7 @@ is needed now. A pool with starting nodes is not shrunk, because the Auto Scalin
 its oldest nodes, which serve, and keep the starting ones.
 """
 
+import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
@@ -15,9 +16,12 @@ from control_lambda.core.supply import Supply, Tables, cost_per_hour, rpm_of
 
 Sizes = dict[str, int]
 
-# A new node's start is paid for without service. Spread over the hour that it is expected to stay at
-# least, it is the premium that a new node has to earn against one that already runs.
-EXPECTED_STAY_SECONDS: Final = 3600.0
+# A new node's start is paid for without service. Spread over the half hour that it is expected to stay
+# at least, it is the premium that a new node has to earn against one that already runs.
+EXPECTED_STAY_SECONDS: Final = 1800.0
+
+# Where the budget does not pay for all, shares are sized for this much less demand, again and again.
+BUDGET_STEP: Final = 0.95
 
 
 def target(
@@ -27,10 +31,37 @@ def target(
     need = planner.Need(
         demand_rpm=demand,
         survival_rpm=survival,
-        reserve=dict(fleet.reserve),
+        reserve={str(market): share for market, share in fleet.reserve.items()},
         budget_usd_per_hour=fleet.budget_usd_per_hour,
     )
     return planner.plan([_option(supply) for supply in found], tables, need)
+
+
+def shared_plan(
+    found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], fleet: Fleet, demand: float
+) -> planner.Plan:
+    """The sizes with which each unit carries its share of `demand` (rpm), its cheapest pool first.
+
+    For the policies whose formula fixes the shares. What exceeds the budget is left out of all alike.
+    """
+    least = {supply.pool.name: _option(supply).low for supply in found}
+    rpm, nodes = demand, _for_shares(found, tables, shares, demand)
+    while nodes != least and cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
+        rpm *= BUDGET_STEP
+        nodes = _for_shares(found, tables, shares, rpm)
+    reached = carried(found, nodes, tables)
+    return planner.Plan(nodes, reached, reached, cost_per_hour(found, nodes), max(0.0, demand - reached))
+
+
+def _for_shares(found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], rpm: float) -> Sizes:
+    nodes: Sizes = {}
+    left = {name: bisect.bisect_left(table, shares.get(name, 0.0) * rpm) for name, table in tables.items()}
+    for supply in sorted(found, key=lambda supply: (supply.price, supply.pool.name)):
+        option = _option(supply)
+        size = min(max(left[supply.unit.name], option.low), option.high)
+        left[supply.unit.name] -= size
+        nodes[supply.pool.name] = size
+    return nodes
 
 
 def desired(
@@ -55,9 +86,16 @@ def standing(supply: Supply) -> int:
     return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
 
 
+def _held(supply: Supply) -> int:
+    """The desired size, within fleet.yaml's limits; as it is where fixed."""
+    if supply.fixed:
+        return supply.desired
+    return min(max(supply.desired, supply.least), supply.pool.nodes.max)
+
+
 def standing_plan(found: Sequence[Supply], tables: Tables) -> planner.Plan:
-    """The plan that keeps every pool as it stands."""
-    nodes = {supply.pool.name: standing(supply) for supply in found}
+    """The plan that keeps every size; where launches are refused, what is in service."""
+    nodes = {supply.pool.name: standing(supply) if supply.refusal else _held(supply) for supply in found}
     rpm = carried(found, nodes, tables)
     return planner.Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
 

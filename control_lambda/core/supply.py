@@ -15,15 +15,17 @@ Tables = Mapping[str, Sequence[float]]
 class Supply:
     """One pool at a tick.
 
-    `ready` nodes serve and are not about to be taken away; `starting` ones are expected to; `in_service`
-    counts all that the group holds. `most` is how many nodes may be planned, `fixed` says that the size
-    cannot be changed now (node group updating, or not sensed). `price` is USD per node and hour.
+    `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
+    `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
+    many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
+    not sensed). `price` is USD per node and hour.
     """
 
     pool: Pool
     unit: Unit
     price: float
     ready: int
+    leaving: int
     starting: int
     in_service: int
     desired: int
@@ -73,7 +75,20 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
     if signals is None:
         known = state.desired.get(pool.name, pool.nodes.min)
         ready = min(state.ready.get(pool.name, 0), known)
-        return Supply(pool, unit, price, ready, 0, known, known, known, refusal, sensed=False, fixed=True)
+        return Supply(
+            pool=pool,
+            unit=unit,
+            price=price,
+            ready=ready,
+            leaving=0,
+            starting=0,
+            in_service=known,
+            desired=known,
+            most=known,
+            refusal=refusal,
+            sensed=False,
+            fixed=True,
+        )
     leaving = sum(1 for node in state.leaving if node in signals.ready)
     late = len(capacity.overdue(signals, unit, snapshot.at))
     return Supply(
@@ -81,6 +96,7 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
         unit=unit,
         price=price,
         ready=len(signals.ready) - leaving,
+        leaving=leaving,
         starting=len(signals.starting) - late,
         in_service=signals.in_service,
         desired=signals.desired,

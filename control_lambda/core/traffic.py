@@ -1,5 +1,6 @@
 """Which unit gets which share of traffic this tick: the policy's wish, the ramp, the integers."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -24,14 +25,13 @@ class Traffic:
 
 def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Traffic:
     """Shares for the nodes that are ready now and stay under the given sizes."""
-    staying = _carrying_after(outlook, sizes)
-    if not any(staying.values()):
-        staying = outlook.carrying
+    able = _able(outlook)
+    staying = {name: min(able[name], rpm) for name, rpm in _carrying_after(outlook, sizes).items()}
+    wanted = _wish(outlook, mode, staying if any(staying.values()) else able)
     standing = standing_shares(outlook)
-    wanted = _wish(outlook, mode, staying)
-    shares, jumped = ramp.step(standing, wanted, outlook.carrying, outlook.forecast.now)
+    shares, jumped = ramp.step(standing, wanted, able, outlook.forecast.now)
     names = [unit.name for unit in outlook.fleet.units]
-    if _is_settled(standing, shares):
+    if _is_settled(standing, shares) and set(_standing_weights(outlook)) == set(names):
         return Traffic(standing, _standing_weights(outlook), jumped=False)
     return Traffic(shares, weights.to_weights(shares, names), jumped)
 
@@ -73,19 +73,38 @@ def _carrying_after(outlook: Outlook, sizes: Mapping[str, int]) -> dict[str, flo
     return {name: rpm_of(outlook.tables[name], count) for name, count in ready.items()}
 
 
+def _able(outlook: Outlook) -> dict[str, float]:
+    """What each unit that may get traffic carries (rpm): by its ready nodes, less those above its maximum.
+
+    Where that leaves no unit, by the nodes that are about to be taken away; where no unit can keep the
+    objective, one request per minute for each ready node.
+    """
+    limits = {supply.pool.name: min(supply.in_service, supply.pool.nodes.max) for supply in outlook.supplies}
+    able = _carrying_after(outlook, limits)
+    if any(able.values()):
+        return able
+    serving: dict[str, float] = dict.fromkeys(outlook.tables, 0.0)
+    for supply in outlook.supplies:
+        serving[supply.unit.name] += supply.ready or supply.leaving
+    return serving
+
+
 def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weights.Shares:
+    if outlook.fleet.policy != "merit-order":
+        return formula_shares(outlook, mode, {name: rpm > 0 for name, rpm in carrying.items()})
+    now = outlook.forecast.now
+    if mode is Mode.CAPACITY or now > sum(carrying.values()):
+        return weights.spread(carrying, now)
+    order = sorted(carrying, key=lambda name: (_price_per_rpm(outlook, name), name))
+    return weights.merit_order(carrying, order, min(outlook.demand_to_carry, sum(carrying.values())))
+
+
+def formula_shares(outlook: Outlook, mode: Mode, available: Mapping[str, bool]) -> weights.Shares:
+    """The shares that the fleet's policy, one of the papers' formulas, gives to the available units."""
     units, policy = outlook.fleet.units, outlook.fleet.policy
-    prices = {unit.name: _price(outlook, unit.name) for unit in units}
-    available = {name: rpm > 0 for name, rpm in carrying.items()}
-    if policy == "merit-order":
-        order = sorted(carrying, key=lambda name: (_price_per_request(outlook, name, prices), name))
-        if mode is Mode.CAPACITY:
-            return weights.spread(carrying, outlook.forecast.now)
-        if outlook.forecast.now > sum(carrying.values()):
-            return weights.spread(carrying, outlook.forecast.now)
-        return weights.merit_order(carrying, order, min(outlook.demand_to_carry, sum(carrying.values())))
     if policy in {"equal", "paper-capacity"} or mode is Mode.CAPACITY:
         return weights.equal(available)
+    prices = {unit.name: _price(outlook, unit.name) for unit in units}
     formula = weights.paper_optimal if policy == "paper-optimal" else weights.paper_cost
     return formula(units, prices, available)
 
@@ -94,7 +113,7 @@ def _price(outlook: Outlook, unit: str) -> float:
     return min(supply.price for supply in outlook.supplies if supply.unit.name == unit)
 
 
-def _price_per_request(outlook: Outlook, unit: str, prices: Mapping[str, float]) -> float:
-    full = outlook.tables[unit][-1]
-    nodes = len(outlook.tables[unit]) - 1
-    return prices[unit] * nodes / full if full > 0 else float("inf")
+def _price_per_rpm(outlook: Outlook, unit: str) -> float:
+    """USD per hour for one rpm that the unit carries at full size."""
+    table = outlook.tables[unit]
+    return _price(outlook, unit) * (len(table) - 1) / table[-1] if table[-1] > 0 else math.inf

@@ -19,8 +19,11 @@ LEAST: Final = 0.25
 ENOUGH_SAMPLES: Final = 20
 # Above this share of errors the latency percentile is not trusted: errors are often fast.
 TRUSTED_ERRORS: Final = 0.01
+# Trust is planned with in steps of a twentieth, and up to nine tenths of the objective per request.
+STEPS: Final = 20
+SLOWEST_SHARE: Final = 0.9
 # Above this part of what the unit is planned for, lateness is the queue's doing and not the profile's.
-FAIR_LOAD: Final = 0.8
+FAIR_LOAD: Final = 0.7
 
 
 def learn(
@@ -66,7 +69,13 @@ def _after(level: float, minute: Minute, load: float, objective: Objective) -> f
     return min(1.0, level + RAISE)
 
 
-def trusted_service_seconds(unit: Unit, trust: Mapping[str, float]) -> float:
-    """The service time (seconds) that a unit is planned with; in steps, so that plans are steady."""
-    steps = max(1, round(trust.get(unit.name, 1.0) * 20))
-    return unit.profile.service_seconds * 20 / steps
+def trusted_service_seconds(unit: Unit, trust: Mapping[str, float], objective: Objective) -> float:
+    """The service time (seconds) that a unit is planned with; in steps, so that plans are steady.
+
+    Distrust alone never says that a unit cannot meet the objective: it would get no traffic, and so
+    no chance to prove otherwise.
+    """
+    steps = max(1, round(trust.get(unit.name, 1.0) * STEPS))
+    profiled = unit.profile.service_seconds
+    slowest = max(profiled, SLOWEST_SHARE * objective.latency_seconds)
+    return min(profiled * STEPS / steps, slowest)

@@ -12,6 +12,9 @@ from control_lambda.core.fleet import Unit
 # The highest weight that an ALB target group takes; all of a rule's weights sum to it.
 WEIGHT_TOTAL: Final = 999
 
+# Where no demand is expected the first request still needs a unit to go to.
+LEAST_DEMAND: Final = 1e-6
+
 Shares = dict[str, float]
 
 
@@ -52,7 +55,7 @@ def merit_order(capacity: Mapping[str, float], order: Sequence[str], demand: flo
     `capacity` is what each unit's ready nodes carry within the objective (rpm). For demand beyond all
     of it see `spread`.
     """
-    left = demand
+    left = max(demand, LEAST_DEMAND)
     taken: Shares = {}
     for name in order:
         taken[name] = min(capacity[name], max(left, 0.0))

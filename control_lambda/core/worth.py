@@ -52,7 +52,7 @@ def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, 
 
 
 def _reference_price(found: Sequence[Supply], tables: Tables) -> float:
-    """USD per hour for one rpm on the cheapest unit, on demand where it is sold so, at fleet.yaml's prices."""
+    """USD per hour for one rpm on the cheapest unit at fleet.yaml's prices, on demand where it is sold so."""
     per_rpm = {
         (supply.pool.market, supply.pool.name): supply.pool.price_usd_per_hour / each
         for supply in found

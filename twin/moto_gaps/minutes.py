@@ -6,7 +6,7 @@ Times are epoch seconds; a minute is named by the second at which it starts.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from math import floor
+from math import ceil, floor
 from typing import Final
 
 import numpy as np
@@ -68,12 +68,9 @@ class Bucket:
 
 
 def percentile(ascending: NDArray[np.float64], percent: float) -> float:
-    """The percentile by linear interpolation between the closest ranks (Hyndman and Fan's type 7)."""
-    position = percent / 100 * (len(ascending) - 1)
-    below = int(position)
-    above = min(below + 1, len(ascending) - 1)
-    low, high = float(ascending[below]), float(ascending[above])
-    return low + (high - low) * (position - below)
+    """The percentile by nearest rank, as the plant computes it; AWS does not say how it interpolates."""
+    rank = ceil(percent / 100 * len(ascending))
+    return float(ascending[max(rank, 1) - 1])
 
 
 class Minutes:

@@ -1,0 +1,100 @@
+"""The fleets, groups and snapshots that the core's tests start from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from control_lambda.core.fleet import Fleet, parse_fleet
+from control_lambda.core.model import Minute, PoolSignals, Snapshot
+
+NOON = 1_769_860_800
+START = 600.0  # seconds from launch to ready, unless a test says otherwise
+
+# arXiv 2503.20074: instance type, USD per hour, throughput (rpm) and latency (seconds) at the break
+# point, idle latency (figure 4).
+PAPER = {
+    "inf2-neuron": ("inf2.xlarge", 0.7582, 105.0, 0.67, 0.50),
+    "trn1-neuron": ("trn1.2xlarge", 1.3438, 130.0, 0.51, 0.46),
+    "g5-inductor": ("g5.xlarge", 1.0060, 90.0, 0.68, 0.60),
+    "g6-inductor": ("g6.xlarge", 0.8048, 61.0, 0.96, 0.84),
+    "g5-eager": ("g5.xlarge", 1.0060, 60.0, 0.92, 0.85),
+}
+
+
+def unit(name: str, *, price: float = 0.76, markets: Sequence[str] = ("on-demand",), **told: Any) -> dict[str, Any]:
+    """A unit of half a second per request; `told` sets its type, `service`, `start`, `least` and `most`."""
+    service = told.get("service", 0.5)
+    nodes = {"min": told.get("least", 0), "max": told.get("most", 10)}
+    return {
+        "name": name,
+        "instance_type": told.get("type", "inf2.xlarge"),
+        "accelerator": told.get("accelerator", "neuron"),
+        "framework": "neuronx",
+        "profile": {
+            "service_seconds": service,
+            "throughput_rpm": told.get("throughput", 54.0 / service),
+            "latency_seconds": told.get("latency", 1.3 * service),
+            "start_seconds": told.get("start", START),
+        },
+        "pools": [
+            {"market": market, "nodes": nodes, "price_usd_per_hour": price * (0.4 if market == "spot" else 1.0)}
+            for market in markets
+        ],
+    }
+
+
+def fleet(*units: Mapping[str, Any], **settings: Any) -> Fleet:
+    """A fleet of these units with an open budget."""
+    return parse_fleet(
+        {
+            "fleet": "test-fleet",
+            "model": "some/model",
+            "objective": {"latency_seconds": 2.0},
+            "budget_usd_per_hour": 1000.0,
+            "units": list(units),
+            **settings,
+        }
+    )
+
+
+def paper_fleet(**settings: Any) -> Fleet:
+    """The paper's five units."""
+    return fleet(
+        *(
+            unit(name, type=kind, price=price, throughput=throughput, latency=latency, service=idle)
+            for name, (kind, price, throughput, latency, idle) in PAPER.items()
+        ),
+        **settings,
+    )
+
+
+def nodes(pool: str, count: int) -> frozenset[str]:
+    """Instance ids of a pool."""
+    return frozenset(f"i-{pool}-{number}" for number in range(count))
+
+
+def group(pool: str, ready: int = 0, starting: Sequence[float] = (), **told: Any) -> PoolSignals:
+    """A pool's group with that many ready nodes, and starting ones launched at the given times."""
+    launched = {f"i-{pool}-starting-{number}": at for number, at in enumerate(starting)}
+    desired = told.pop("desired", ready + len(launched))
+    return PoolSignals(desired, nodes(pool, ready), launched, **told)
+
+
+def minutes(at: float, rpm: float, **told: Any) -> tuple[Minute, ...]:
+    """The quarter of an hour of counts that is visible at `at`, oldest first."""
+    latest = int(at - 180) // 60 * 60
+    hosts, latency, errors = told.get("hosts", 1), told.get("latency", 0.6), told.get("errors", 0.0)
+    return tuple(
+        Minute(start, rpm, errors, latency, rpm, hosts) for start in range(latest - 840, latest + 60, 60)
+    )
+
+
+def snapshot(steered: Fleet, ready: Mapping[str, int], rpm: float, at: float = NOON, **told: Any) -> Snapshot:
+    """Ready nodes by pool under `rpm`, all of it counted at the first unit; `told` replaces any field."""
+    first = steered.units[0].name
+    fields: dict[str, Any] = {
+        "minutes": {first: minutes(at, rpm)},
+        "pools": {pool.name: group(pool.name, ready.get(pool.name, 0)) for pool in steered.pools},
+        "weights": {},
+        **told,
+    }
+    return Snapshot(at, **fields)
