@@ -24,23 +24,24 @@ class AwsSteering:
     """A `twin.steering.Steering` that reaches the loop only as AWS does; close it in the end.
 
     The cloud shows the world's own nodes and reports every minute that ends. Scheduled times and events
-    go to the handlers, what signals invokes goes to the tick, and the world follows the rule.
+    go to the handlers, what signals invokes goes to the tick, and the world follows the rule. `cloud` and
+    the tick's `ports` are there for tests to starve and to look at.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._cloud = embedded.start()
-        environ = self._cloud.provision(world.fleet, nodes=world.nodes)
-        self._ports = handler.Ports.connect(environ, self._cloud.connect)
-        self._signals = signals.Signals.connect(environ, self._cloud.connect)
-        self._rule = ListenerRule(self._cloud.client("elbv2"), self._ports.environment)
+        self.cloud = embedded.start()
+        environ = self.cloud.provision(world.fleet, nodes=world.nodes)
+        self.ports = handler.Ports.connect(environ, self.cloud.connect)
+        self._signals = signals.Signals.connect(environ, self.cloud.connect)
+        self._rule = ListenerRule(self.cloud.client("elbv2"), self.ports.environment)
         self._rule.write(world.weights)
         self._prices_read_at = -np.inf
         world.observe(self._report_minute)
 
     def close(self) -> None:
         """Stop the cloud."""
-        self._cloud.close()
+        self.cloud.close()
 
     def schedule(self) -> Record | None:
         """Run what EventBridge Scheduler runs now: hourly prices, and the minute's tick.
@@ -53,12 +54,12 @@ class AwsSteering:
 
     def react(self, events: Sequence[Event]) -> Record | None:
         """Hand the events to signals, and to the tick what signals invokes it with."""
-        for event in self._cloud.told(events):
+        for event in self.cloud.told(events):
             signals.run(event, self._signals)
-        return the_decision(self._tick(payload) for payload in self._cloud.invocations())
+        return the_decision(self._tick(payload) for payload in self.cloud.invocations())
 
     def _tick(self, event: Mapping[str, Any]) -> Record:
-        record = handler.run(event, self._ports)
+        record = handler.run(event, self.ports)
         self._world.weights = self._rule.weights(self._world.fleet)
         return record
 
@@ -69,23 +70,23 @@ class AwsSteering:
         if not quoted or now // HOUR_SECONDS == self._prices_read_at // HOUR_SECONDS:
             return
         for pool, price in quoted.items():
-            self._cloud.set_price(pool, price)
+            self.cloud.set_price(pool, price)
         signals.run({"prices": True, "time": iso_time(now)}, self._signals)
         self._prices_read_at = now
 
     def _report_minute(self, start: int, served: Served) -> None:
         """Have the load balancer report the minute that has just ended."""
-        self._cloud.advance(start + MINUTE_SECONDS)
+        self.cloud.advance(start + MINUTE_SECONDS)
         for index, unit in enumerate(self._world.fleet.units):
             outcome, latency = served.outcome[served.unit == index], served.latency[served.unit == index]
-            self._cloud.put_minute(
+            self.cloud.put_minute(
                 unit.name,
                 start,
                 latency[outcome == SERVED],
                 errors=_count(outcome, LOST),
                 unanswered=len(outcome) - _count(outcome, SERVED),
             )
-        self._cloud.put_untargeted(
+        self.cloud.put_untargeted(
             start,
             fixed_responses=_count(served.outcome, NO_UNIT),
             without_target=_count(served.outcome, NO_TARGET),

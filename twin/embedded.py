@@ -57,6 +57,7 @@ class Cloud:
         self._minutes = Minutes()
         self._lambda = Lambda(TICK_FUNCTION)
         self._beginning = self._reported_until = BEGINNING
+        self._silent_until = 0.0
         self._provisioned: Deployment | None = None
         self._prices: Prices | None = None
         self._recommended: list[Mapping[str, Any]] = []
@@ -201,12 +202,13 @@ class Cloud:
         requests = len(latencies) + unanswered
         if not 0 <= errors <= requests:
             raise ValueError(f"errors: {errors}; valid: 0 to {requests}, the number of requests")
+        group = self._deployment.dimensions(unit)
         with self._gateway.lock:
-            self._put(unit, names.REQUEST_COUNT, at, np.ones(requests))
-            self._put(unit, names.TARGET_RESPONSE_TIME, at, latencies)
-            self._put(unit, names.TARGET_5XX_COUNT, at, np.ones(errors))
+            self._put(group, names.REQUEST_COUNT, at, np.ones(requests))
+            self._put(group, names.TARGET_RESPONSE_TIME, at, latencies)
+            self._put(group, names.TARGET_5XX_COUNT, at, np.ones(errors))
             if healthy_hosts is not None:
-                self._put(unit, names.HEALTHY_HOST_COUNT, at, [healthy_hosts])
+                self._put(group, names.HEALTHY_HOST_COUNT, at, [healthy_hosts])
 
     def put_untargeted(self, at: float, fixed_responses: int, without_target: int = 0) -> None:
         """Have the load balancer report the requests of the minute of `at` that no target got.
@@ -217,8 +219,11 @@ class Cloud:
         counts = {names.FIXED_RESPONSE_COUNT: fixed_responses, names.ELB_503_COUNT: without_target}
         with self._gateway.lock:
             for metric, count in counts.items():
-                key = series(names.LOAD_BALANCER_NAMESPACE, metric, balancer)
-                self._minutes.put(key, minute_of(at), np.ones(count))
+                self._put(balancer, metric, at, np.ones(count))
+
+    def silence(self, until: float) -> None:
+        """Lose the load balancer's metrics of the minutes that start before `until`, as in an outage."""
+        self._silent_until = until
 
     def throttle(self, action: str, calls: int) -> None:
         """Answer the next `calls` calls of the action with its service's throttling error.
@@ -280,11 +285,12 @@ class Cloud:
             registered = [node for node in deployment.hosts(unit.name) if node.is_member(now)]
             if registered:
                 ready = sum(node.is_ready(now) for node in registered)
-                self._put(unit.name, names.HEALTHY_HOST_COUNT, minute, [ready])
+                self._put(deployment.dimensions(unit.name), names.HEALTHY_HOST_COUNT, minute, [ready])
 
-    def _put(self, unit: str, metric: str, at: float, values: ArrayLike) -> None:
-        dimensions = self._deployment.dimensions(unit)
-        self._minutes.put(series(names.LOAD_BALANCER_NAMESPACE, metric, dimensions), minute_of(at), values)
+    def _put(self, dimensions: Mapping[str, str], metric: str, at: float, values: ArrayLike) -> None:
+        if minute_of(at) >= self._silent_until:
+            key = series(names.LOAD_BALANCER_NAMESPACE, metric, dimensions)
+            self._minutes.put(key, minute_of(at), values)
 
 
 def start(port: int = 0) -> Cloud:

@@ -63,13 +63,13 @@ def _random_pool(draw: random.Random, market: str) -> dict[str, Any]:
 
 
 def edited(fleet: Fleet) -> Fleet:
-    """The fleet after its owner took out the last unit, or halved the only one's pools."""
+    """The fleet after its owner took out the last unit, and halved the pools of the others."""
     raw = fleet.model_dump()
     if len(raw["units"]) > 1:
         raw["units"] = raw["units"][:-1]
     for unit in raw["units"]:
         for pool in unit["pools"]:
-            pool["nodes"]["max"] = max(pool["nodes"]["min"], pool["nodes"]["max"] // 2)
+            pool["nodes"]["max"] = max(pool["nodes"]["min"], -(-pool["nodes"]["max"] // 2))
     return parse_fleet(raw)
 
 

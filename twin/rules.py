@@ -125,8 +125,10 @@ def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
     for pool, signals in tick.sizable():
         unit = tick.fleet.unit_of[pool.name].name
         now = left[unit]
+        # What stands above a maximum that the owner has lowered goes by the owner's will.
+        standing = min(signals.in_service, pool.nodes.max)
         if now is not None:
-            left[unit] = now - min(len(signals.ready), max(0, signals.in_service - tick.size(pool.name)))
+            left[unit] = now - min(len(signals.ready), max(0, standing - tick.size(pool.name)))
     for unit, count in left.items():
         if tick.after.weights.get(unit) and count == 0:
             yield f"{unit}: weight {tick.after.weights[unit]}, its last ready node leaves"
@@ -174,7 +176,7 @@ def _rest_carries(tick: Tick, unit: str, share: float) -> bool:
     """
     reports = tick.decision.units
     rest = sum(report.ready * report.trusted_rpm for name, report in reports.items() if name != unit)
-    return rest >= (1 - share) * tick.decision.demand_rpm
+    return rest > 0 and rest >= (1 - share) * tick.decision.demand_rpm
 
 
 # --- Sizes ---------------------------------------------------------------------------------------------
@@ -191,16 +193,17 @@ def _sizes_keep_limits(tick: Tick) -> Iterator[str]:
 
 def _budget_holds(tick: Tick) -> Iterator[str]:
     reports, budget = tick.decision.pools, tick.fleet.budget_usd_per_hour
-    planned = sum(report.planned * report.price for report in reports.values())
-    decided = sum(report.desired * report.price for report in reports.values())
-    if max(planned, decided) <= budget + USD_TOLERANCE:
-        return
-    if Code.BUDGET not in {reason.code for reason in tick.decision.reasons}:
-        yield f"{decided:.2f} USD per hour decided, {planned:.2f} planned, {budget:.2f} allowed: no reason"
-    for pool, signals in tick.sizable():
-        size = max(tick.size(pool.name), reports[pool.name].planned)
-        if size > max(signals.in_service, pool.nodes.min):
-            yield f"{pool.name}: grows to {size} at {decided:.2f} of {budget:.2f} USD per hour"
+    sizes = {name: report.desired for name, report in reports.items()}
+    planned = {name: report.planned for name, report in reports.items()}
+    for what, nodes in (("decided", sizes), ("planned", planned)):
+        cost = sum(nodes[name] * report.price for name, report in reports.items())
+        if cost <= budget + USD_TOLERANCE:
+            continue
+        if Code.BUDGET not in {reason.code for reason in tick.decision.reasons}:
+            yield f"{cost:.2f} USD per hour {what}, {budget:.2f} allowed: no reason"
+        for pool, signals in tick.sizable():
+            if nodes[pool.name] > max(signals.in_service, pool.nodes.min):
+                yield f"{pool.name}: {nodes[pool.name]} {what} at {cost:.2f} of {budget:.2f} USD per hour"
 
 
 def _stale_data_holds(tick: Tick) -> Iterator[str]:

@@ -10,7 +10,7 @@ from control_lambda.core import planner, reasons, record, sizes
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
-from control_lambda.core.supply import Supply
+from control_lambda.core.supply import Supply, cost_per_hour
 from control_lambda.core.traffic import Traffic, choose_traffic, formula_shares, overloaded
 
 # Markets flap: in the evaluation's capacity traces a shortage that ends is back within hours. Six hours in
@@ -73,14 +73,21 @@ def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
 
 
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:
-    """`wanted`, but no pool shrinks whose unit still gets more traffic than the rest of it carries."""
+    """`wanted`, but no pool shrinks whose unit still gets more traffic than the rest of it carries.
+
+    What that costs beyond the budget is not grown elsewhere.
+    """
     busy = set(overloaded(outlook, traffic, wanted))
-    return {
-        supply.pool.name: max(wanted[supply.pool.name], sizes.standing(supply))
+    stands = {supply.pool.name: sizes.standing(supply) for supply in outlook.supplies}
+    kept = {
+        supply.pool.name: max(wanted[supply.pool.name], stands[supply.pool.name])
         if supply.unit.name in busy
         else wanted[supply.pool.name]
         for supply in outlook.supplies
     }
+    if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
+        return kept
+    return {name: min(nodes, stands[name]) for name, nodes in kept.items()}
 
 
 def _cheapest_carry(outlook: Outlook, needed: float) -> bool:

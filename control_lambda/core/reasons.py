@@ -131,7 +131,7 @@ def _of_size(supply: Supply, choice: Choice) -> Iterator[Reason]:
     name, size = supply.pool.name, choice.sizes[supply.pool.name]
     if supply.fixed:
         return
-    if size > supply.in_service and supply.refusal is not None:
+    if size > max(supply.in_service, supply.least) and supply.refusal is not None:
         yield Reason(Code.PROBE, f"{name}: one probe node after {supply.refusal.kind}", name)
     elif size > max(supply.desired, supply.in_service):
         yield Reason(Code.GROW, f"{name}: {supply.in_service} -> {size} nodes for the forecast", name)

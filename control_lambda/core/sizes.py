@@ -47,7 +47,7 @@ def shared_plan(
     least = {supply.pool.name: _option(supply).low for supply in found}
     rpm, nodes = demand, _for_shares(found, tables, shares, demand)
     while nodes != least and cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
-        rpm *= BUDGET_STEP
+        rpm = rpm * BUDGET_STEP if rpm > 1.0 else 0.0
         nodes = _for_shares(found, tables, shares, rpm)
     reached = carried(found, nodes, tables)
     return planner.Plan(nodes, reached, reached, cost_per_hour(found, nodes), max(0.0, demand - reached))

@@ -42,9 +42,14 @@ def standing_shares(outlook: Outlook) -> weights.Shares:
 
 
 def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> list[str]:
-    """The units whose share is more than the nodes that stay under `sizes` carry."""
+    """The units whose share is more than the nodes that stay under `sizes` carry.
+
+    None where no request is expected at all: a fleet that nobody uses keeps no more than its minimum.
+    """
     after = _carrying_after(outlook, sizes)
     now = outlook.forecast.now
+    if not now and not outlook.forecast.stale:
+        return []
     return [
         name
         for name, share in traffic.shares.items()

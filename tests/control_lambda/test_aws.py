@@ -51,11 +51,11 @@ def test_the_minutes_hold_what_the_load_balancer_counted(shell: Shell) -> None:
 
 
 def test_minutes_older_than_the_window_are_not_read(shell: Shell) -> None:
-    """The window is the last quarter of an hour."""
-    shell.cloud.put_minute("fast", NOON - 16 * 60, [0.5])
-    shell.cloud.put_minute("fast", NOON - 15 * 60, [0.5])
+    """The window is a quarter of an hour and the two minutes by which metrics are late."""
+    shell.cloud.put_minute("fast", NOON - 18 * 60, [0.5])
+    shell.cloud.put_minute("fast", NOON - 17 * 60, [0.5])
     minutes = shell.sensors.sense(shell.fleet, NOON, ()).minutes["fast"]
-    assert [minute.at for minute in minutes] == [int(NOON) - 15 * 60]
+    assert [minute.at for minute in minutes] == [int(NOON) - 17 * 60]
 
 
 def put_price(shell: Shell, pool: str, price: float, at: float) -> None:

@@ -28,18 +28,23 @@ trn1.2xlarge,us-east-1,0.24
 g5.xlarge,us-east-1,0.44
 g6.xlarge,us-east-1,0.38
 """
-LOST_AT = 20
+LOST_AT = 5
+LOST_COLUMN = "us-west-2a_v100_8"  # what inf2 follows in D4
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in the form of the recorded data: every pool loses its capacity in minute `LOST_AT`."""
+    """A folder in the form of the recorded data: in minute `LOST_AT` one column loses its capacity."""
     folder = tmp_path / "data"
     demand = "minute,requests\n" + "".join(f"{minute},{2 + minute % 3}\n" for minute in range(21_600))
     texts = {"dev/sd_rpm.csv": demand, "dev/twitter_rpm.csv": demand, scenarios.SPOT_PRICES: PRICES}
     for setting in SETTINGS.values():
         columns = sorted({followed.column for followed in setting.units.values()})
-        rows = "".join(f"{at}{f',{int(at < LOST_AT)}' * len(columns)}\n" for at in range(40))
+        rows = "".join(
+            ",".join([str(at), *(str(int(column != LOST_COLUMN or at < LOST_AT)) for column in columns)])
+            + "\n"
+            for at in range(40)
+        )
         texts[setting.capacity] = ",".join(["minute", *columns]) + "\n" + rows
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

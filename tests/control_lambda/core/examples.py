@@ -20,7 +20,9 @@ PAPER = {
 }
 
 
-def unit(name: str, *, price: float = 0.76, markets: Sequence[str] = ("on-demand",), **told: Any) -> dict[str, Any]:
+def unit(
+    name: str, *, price: float = 0.76, markets: Sequence[str] = ("on-demand",), **told: Any
+) -> dict[str, Any]:
     """A unit of half a second per request; `told` sets its type, `service`, `start`, `least` and `most`."""
     service = told.get("service", 0.5)
     nodes = {"min": told.get("least", 0), "max": told.get("most", 10)}
@@ -36,7 +38,11 @@ def unit(name: str, *, price: float = 0.76, markets: Sequence[str] = ("on-demand
             "start_seconds": told.get("start", START),
         },
         "pools": [
-            {"market": market, "nodes": nodes, "price_usd_per_hour": price * (0.4 if market == "spot" else 1.0)}
+            {
+                "market": market,
+                "nodes": nodes,
+                "price_usd_per_hour": price * (0.4 if market == "spot" else 1.0),
+            }
             for market in markets
         ],
     }

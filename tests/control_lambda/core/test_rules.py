@@ -63,7 +63,8 @@ def weighted(decision: Decision, after: State, weights: Mapping[str, int]) -> tu
 def resized(decision: Decision, sizes: Mapping[str, int]) -> Decision:
     """The decision with other sizes, which are also told."""
     pools = {
-        name: replace(report, desired=sizes[name], planned=sizes[name]) for name, report in decision.pools.items()
+        name: replace(report, desired=sizes[name], planned=sizes[name])
+        for name, report in decision.pools.items()
     }
     return replace(decision, sizes=sizes, pools=pools)
 
@@ -85,9 +86,7 @@ def feed_the_dead(_: Snapshot, fleet: Fleet, decision: Decision, after: State) -
 
 def punish_refusals(seen: Snapshot, fleet: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
     """No weight for a unit whose launch was refused."""
-    refused = {
-        fleet.unit_of[item.pool].name for item in seen.evidence if item.kind is not Kind.INTERRUPTION
-    }
+    refused = {fleet.unit_of[item.pool].name for item in seen.evidence if item.kind is not Kind.INTERRUPTION}
     kept = {name: 0 if name in refused else weight for name, weight in after.weights.items()}
     return weighted(decision, after, kept)
 

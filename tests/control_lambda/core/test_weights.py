@@ -141,7 +141,11 @@ def test_integer_weights_stay_within_a_few_thousandths_of_the_shares(given_share
 
 def test_largest_remainder_rounds_the_nearest_up_first() -> None:
     """999 in halves and quarters: the remainders .5, .75 and .75 leave one to the earlier of the largest."""
-    assert weights.to_weights({"a": 0.5, "b": 0.25, "c": 0.25}, ["a", "b", "c"]) == {"a": 499, "b": 250, "c": 250}
+    assert weights.to_weights({"a": 0.5, "b": 0.25, "c": 0.25}, ["a", "b", "c"]) == {
+        "a": 499,
+        "b": 250,
+        "c": 250,
+    }
 
 
 def test_without_shares_every_weight_is_zero() -> None:
