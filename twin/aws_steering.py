@@ -24,16 +24,16 @@ class AwsSteering:
     """A `twin.steering.Steering` that reaches the loop only as AWS does; close it in the end.
 
     The cloud shows the world's own nodes and reports every minute that ends. Scheduled times and events
-    go to the handlers, what signals invokes goes to the tick, and the world follows the rule. `cloud` and
-    the tick's `ports` are there for tests to starve and to look at.
+    go to the handlers, what signals invokes goes to the tick, and the world follows the rule. The `cloud`,
+    its `environ` and the tick's `ports` are there for tests to starve and to look at.
     """
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.cloud = embedded.start()
-        environ = self.cloud.provision(world.fleet, nodes=world.nodes)
-        self.ports = handler.Ports.connect(environ, self.cloud.connect)
-        self._signals = signals.Signals.connect(environ, self.cloud.connect)
+        self.environ: Mapping[str, str] = self.cloud.provision(world.fleet, nodes=world.nodes)
+        self.ports = handler.Ports.connect(self.environ, self.cloud.connect)
+        self._signals = signals.Signals.connect(self.environ, self.cloud.connect)
         self._rule = ListenerRule(self.cloud.client("elbv2"), self.ports.environment)
         self._rule.write(world.weights)
         self._prices_read_at = -np.inf

@@ -135,7 +135,7 @@ def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
 def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:
     """The interrupted nodes, until they are gone for certain."""
     announced = {
-        item.node: item.at + capacity.INTERRUPTION_SECONDS
+        item.node: min(item.at, snapshot.at) + capacity.INTERRUPTION_SECONDS
         for item in snapshot.evidence
         if item.kind is Kind.INTERRUPTION and item.node
     }
