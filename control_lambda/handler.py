@@ -15,6 +15,7 @@ from control_lambda.aws_memory import DynamoMemory
 from control_lambda.emf import put_metrics
 from control_lambda.environment import Environment
 from control_lambda.loop import Record, iso_time, tick
+from control_lambda.ports import Actuators, Memory, Sensors
 
 TICK_SECONDS: Final = 20.0
 # After the moment in which the last write may begin there is time for a slow call and for the save. Should
@@ -29,9 +30,9 @@ class Ports:
     """What a tick runs over."""
 
     environment: Environment
-    sensors: AwsSensors
-    actuators: AwsActuators
-    memory: DynamoMemory
+    sensors: Sensors
+    actuators: Actuators
+    memory: Memory
 
     @classmethod
     def connect(cls, environ: Mapping[str, str], client: MakeClient = boto3.client) -> Self:

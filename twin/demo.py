@@ -18,7 +18,7 @@ from twin.world import EPOCH, Scenario
 
 SEED: Final = 1
 POLICY: Final = "merit-order"
-THROUGH: Final[Through] = "core"
+THROUGH: Final[Through] = "aws"
 BASELINES: Final = ("sample-loop", "reactive", "gpu-only")
 SHORT_POOL: Final = "inf2-neuron-on-demand"
 SHORTAGE_MINUTES: Final = 90

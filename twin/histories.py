@@ -331,7 +331,9 @@ class History:
         written = {} if crashed or self._struck("write-refused") else decision.sizes
         for pool, nodes in written.items():
             self._nodes.set_desired(pool, nodes, self._now)
-        if not crashed:
+        if crashed:
+            self._undelivered.extend(tick.snapshot.evidence)
+        else:
             self._state = _kept(tick, weights, written)
 
 

@@ -129,6 +129,8 @@ def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
         standing = min(signals.in_service, pool.nodes.max)
         if now is not None:
             left[unit] = now - min(len(signals.ready), max(0, standing - tick.size(pool.name)))
+    if not any(left.values()):
+        return  # a fleet that nobody uses may be sized to nothing
     for unit, count in left.items():
         if tick.after.weights.get(unit) and count == 0:
             yield f"{unit}: weight {tick.after.weights[unit]}, its last ready node leaves"
@@ -150,33 +152,40 @@ def _refusal_takes_no_weight(tick: Tick) -> Iterator[str]:
 
 
 def _shares_ramp(tick: Tick) -> Iterator[str]:
+    limits = _ramp_limits(tick)
+    standing = tick.before.weights or tick.snapshot.weights or {}
+    for unit, share in to_shares(tick.after.weights).items() if limits else ():
+        bound = unit not in standing or unit in tick.returning
+        if bound and share > limits[unit] + ROUNDING and _rest_carries(tick, unit, limits):
+            yield f"{unit}: {share:.3f}, at most {limits[unit]:.3f}"
+
+
+def _ramp_limits(tick: Tick) -> dict[str, float]:
+    """How far each unit's share may rise, where anything that had traffic still serves."""
+    reports = tick.decision.units
     standing = to_shares(tick.before.weights or tick.snapshot.weights or {})
-    alive = {unit: share for unit, share in standing.items() if share > 0 and _serves(tick, unit)}
-    if not alive:
-        return
+    alive = {unit: standing.get(unit, 0.0) for unit, report in reports.items() if report.ready}
     whole = sum(alive.values())
-    for unit, share in to_shares(tick.after.weights).items():
-        is_new = unit not in standing
-        before = alive.get(unit, 0.0) / whole
-        most = before + (MOST_FOR_NEW if is_new else MOST_A_TICK)
-        bound = is_new or unit in tick.returning
-        if bound and share > most + ROUNDING and _rest_carries(tick, unit, most):
-            yield f"{unit}: {before:.3f} -> {share:.3f}"
+    if not whole:
+        return {}
+    return {
+        unit: alive.get(unit, 0.0) / whole + (MOST_A_TICK if unit in standing else MOST_FOR_NEW)
+        for unit in reports
+    }
 
 
-def _serves(tick: Tick, unit: str) -> bool:
-    known = tick.decision.units.get(unit)
-    return known is not None and known.ready > 0
-
-
-def _rest_carries(tick: Tick, unit: str, share: float) -> bool:
-    """Whether the other units surely carry what is left when `unit` gets no more than `share`.
+def _rest_carries(tick: Tick, unit: str, limits: Mapping[str, float]) -> bool:
+    """Whether the other units, within their own limits, surely carry what `unit` must leave to them.
 
     A unit of n nodes carries at least n times what one node carries.
     """
-    reports = tick.decision.units
-    rest = sum(report.ready * report.trusted_rpm for name, report in reports.items() if name != unit)
-    return rest > 0 and rest >= (1 - share) * tick.decision.demand_rpm
+    demand = tick.decision.demand_rpm
+    rest = [
+        min(report.ready * report.trusted_rpm, limits[name] * demand)
+        for name, report in tick.decision.units.items()
+        if name != unit
+    ]
+    return any(rest) and sum(rest) >= (1 - limits[unit]) * demand
 
 
 # --- Sizes ---------------------------------------------------------------------------------------------
@@ -207,15 +216,16 @@ def _budget_holds(tick: Tick) -> Iterator[str]:
 
 
 def _stale_data_holds(tick: Tick) -> Iterator[str]:
-    age = tick.decision.signal_age_seconds
+    """The budget comes first: above it what was lost is not replaced."""
+    age, decision = tick.decision.signal_age_seconds, tick.decision
     if age is not None and age <= STALE_SECONDS:
         return
+    held = {pool.name: _clamped(pool, signals.desired) for pool, signals in tick.sizable()}
+    cost = sum(held.get(name, report.desired) * report.price for name, report in decision.pools.items())
     for pool, signals in tick.sizable():
-        reached = min(signals.in_service, signals.desired)
-        is_refused = not tick.decision.pools[pool.name].available
-        lowest = _clamped(pool, reached if is_refused else signals.desired)
-        highest = _clamped(pool, signals.desired)
-        if not lowest <= tick.size(pool.name) <= highest:
+        replaces = decision.pools[pool.name].available and cost <= tick.fleet.budget_usd_per_hour
+        lowest = signals.desired if replaces else min(signals.in_service, signals.desired)
+        if not _clamped(pool, lowest) <= tick.size(pool.name) <= held[pool.name]:
             yield f"{pool.name}: {signals.desired} -> {tick.size(pool.name)}, {signals.in_service} in service"
 
 
@@ -282,7 +292,7 @@ def _nothing_from_the_future(tick: Tick) -> Iterator[str]:
         "back-off": max((refusal.until for refusal in state.refusals.values()), default=0.0) - longest,
         "interruptions": max(state.leaving.values(), default=0.0) - capacity.INTERRUPTION_SECONDS,
     }
-    yield from (f"{name}: {at - now:.0f} s ahead" for name, at in remembered.items() if at > now)
+    yield from (f"{name}: {at - now:.0f} s ahead" for name, at in remembered.items() if at > now + 1)
 
 
 RULES: Final[Mapping[str, Rule]] = {
@@ -290,7 +300,8 @@ RULES: Final[Mapping[str, Rule]] = {
     "something-serves": Rule("A weight is positive while any unit is ready.", _something_serves),
     "no-dead-weight": Rule("No weight goes to a unit without a ready node.", _no_dead_weight),
     "no-shrinking-under-traffic": Rule(
-        "No unit keeps weight whose last ready node is taken away.", _no_shrinking_under_traffic
+        "No unit keeps weight whose last ready node is taken away, while another has one.",
+        _no_shrinking_under_traffic,
     ),
     "refusal-takes-no-weight": Rule(
         "A refused launch never takes weight from ready nodes.", _refusal_takes_no_weight

@@ -56,7 +56,7 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     As they stand while demand is stale.
     """
     if outlook.forecast.stale:
-        return sizes.standing_plan(outlook.supplies, outlook.tables)
+        return sizes.standing_plan(outlook.supplies, outlook.tables, outlook.fleet)
     if outlook.fleet.policy != "merit-order":
         shares = formula_shares(outlook, mode, _available(outlook))
         return sizes.shared_plan(

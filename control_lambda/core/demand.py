@@ -93,7 +93,8 @@ def forecast(memory: DemandMemory, at: float, horizon: int, miss_share: float) -
     upper = mean + _margin(memory.margin, miss_share) * _scale(memory.margin, mean)
     age = at - (memory.minute + 60)
     present = _combine(_forecasts(memory, max(1, round(age / 60))), memory.losses)
-    return Forecast(present, mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
+    now = max(present, memory.averages[NOW])
+    return Forecast(now, mean, max(upper, 0.0), age, stale=age > STALE_SECONDS)
 
 
 def saving_up_to(memory: DemandMemory, mean: float, saved: float) -> float:

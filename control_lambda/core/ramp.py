@@ -29,9 +29,10 @@ def step(
     if not base:
         return dict(wanted), bool(standing)
     moved = _toward(base, wanted, _reach(standing, base, wanted))
-    if _overload(moved, capacity, demand) > _overload(wanted, capacity, demand):
-        return dict(wanted), moved != dict(wanted)
-    return moved, False
+    if _overload(moved, capacity, demand) <= _overload(wanted, capacity, demand):
+        return moved, False
+    relieved = _relieved(moved, base, standing, capacity, demand)
+    return (dict(wanted), True) if relieved is None else (relieved, False)
 
 
 def _alive(standing: Mapping[str, float], capacity: Mapping[str, float]) -> Shares:
@@ -56,6 +57,31 @@ def _toward(base: Mapping[str, float], wanted: Mapping[str, float], reach: float
     names = sorted({*base, *wanted})
     moved = {name: (1 - reach) * base.get(name, 0.0) + reach * wanted.get(name, 0.0) for name in names}
     return {name: share for name, share in moved.items() if share > 0}
+
+
+def _relieved(
+    moved: Mapping[str, float],
+    base: Mapping[str, float],
+    standing: Mapping[str, float],
+    capacity: Mapping[str, float],
+    demand: float,
+) -> Shares | None:
+    """`moved` with what overloads a unit given to those that have room within their step; None without room."""
+    able = {name: rpm / demand for name, rpm in capacity.items() if rpm > 0}
+    excess = {name: max(0.0, share - able.get(name, 0.0)) for name, share in moved.items()}
+    room = {}
+    for name, most in able.items():
+        within_step = base.get(name, 0.0) + (MOST_A_TICK if name in standing else MOST_FOR_NEW) - ROUNDING
+        room[name] = max(0.0, min(within_step, most) - moved.get(name, 0.0))
+    lacking, spare = sum(excess.values()), sum(room.values())
+    if spare < lacking:
+        return None
+    names = sorted({*moved, *room})
+    shares = {
+        name: moved.get(name, 0.0) - excess.get(name, 0.0) + lacking * room.get(name, 0.0) / spare
+        for name in names
+    }
+    return {name: share for name, share in shares.items() if share > 0}
 
 
 def _overload(shares: Mapping[str, float], capacity: Mapping[str, float], demand: float) -> float:

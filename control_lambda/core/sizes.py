@@ -93,9 +93,11 @@ def _held(supply: Supply) -> int:
     return min(max(supply.desired, supply.least), supply.pool.nodes.max)
 
 
-def standing_plan(found: Sequence[Supply], tables: Tables) -> planner.Plan:
-    """The plan that keeps every size; where launches are refused, what is in service."""
+def standing_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet) -> planner.Plan:
+    """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
     nodes = {supply.pool.name: standing(supply) if supply.refusal else _held(supply) for supply in found}
+    if cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
+        nodes = {supply.pool.name: standing(supply) for supply in found}
     rpm = carried(found, nodes, tables)
     return planner.Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
 

@@ -48,7 +48,7 @@ def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> 
     """
     after = _carrying_after(outlook, sizes)
     now = outlook.forecast.now
-    if not now and not outlook.forecast.stale:
+    if not now and not outlook.forecast.stale and not any(after.values()):
         return []
     return [
         name
@@ -81,16 +81,17 @@ def _carrying_after(outlook: Outlook, sizes: Mapping[str, int]) -> dict[str, flo
 def _able(outlook: Outlook) -> dict[str, float]:
     """What each unit that may get traffic carries (rpm): by its ready nodes, less those above its maximum.
 
-    Where that leaves no unit, by the nodes that are about to be taken away; where no unit can keep the
-    objective, one request per minute for each ready node.
+    Where no unit keeps the objective, one request per minute for each ready node, or where none is ready
+    for each that is about to be taken away.
     """
     limits = {supply.pool.name: min(supply.in_service, supply.pool.nodes.max) for supply in outlook.supplies}
     able = _carrying_after(outlook, limits)
     if any(able.values()):
         return able
+    staying = any(supply.ready for supply in outlook.supplies)
     serving: dict[str, float] = dict.fromkeys(outlook.tables, 0.0)
     for supply in outlook.supplies:
-        serving[supply.unit.name] += supply.ready or supply.leaving
+        serving[supply.unit.name] += supply.ready if staying else supply.leaving
     return serving
 
 

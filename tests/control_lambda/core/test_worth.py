@@ -1,5 +1,6 @@
 """How much of a possible demand is worth carrying."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -27,7 +28,7 @@ def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held:
 
 def falling(saved: float) -> float:
     """The less has to be saved, the higher the demand that is worth carrying."""
-    return 800.0 / saved**0.5
+    return 800.0 / math.sqrt(saved)
 
 
 def test_cheap_capacity_gets_a_wider_margin_than_dear_capacity() -> None:
@@ -40,7 +41,8 @@ def test_cheap_capacity_gets_a_wider_margin_than_dear_capacity() -> None:
         cheap,
     )
     low, high = (
-        demand_worth_carrying(each, TABLES, lambda saved: 90 / saved**0.5, 5000.0) for each in (risen, found)
+        demand_worth_carrying(each, TABLES, lambda saved: 90 / math.sqrt(saved), 5000.0)
+        for each in (risen, found)
     )
 
     assert low < high

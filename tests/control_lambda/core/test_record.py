@@ -1,0 +1,99 @@
+"""The decision as it is told, and the state that it leaves."""
+
+from typing import Any
+
+import pytest
+
+from control_lambda.core.decide import decide
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import Decision, Evidence, Kind, Mode, State
+from tests.control_lambda.core.examples import NOON, fleet, group, minutes, snapshot, unit
+
+FLEET = fleet(
+    unit("aa", price=0.5),
+    unit("bb", price=1.0, accelerator="nvidia", type="g5.xlarge"),
+    budget_usd_per_hour=40.0,
+)
+A, B = (pool.name for pool in FLEET.pools)
+
+
+def decided(steered: Fleet = FLEET, **told: Any) -> Decision:
+    """A decision on three ready nodes under 100 rpm."""
+    return decide(snapshot(steered, {A: 3}, 100.0, **told), State(), steered)[0]
+
+
+@pytest.mark.parametrize(("errors", "shown"), [(0.0, 0.6), (1.0, 0.6), (1.1, None), (60.0, None)])
+def test_the_latency_percentile_is_hidden_above_one_percent_of_errors(
+    errors: float, shown: float | None
+) -> None:
+    """Errors are often fast: they would flatter it."""
+    found = decided(minutes={"aa": minutes(NOON, 100.0, errors=errors)})
+
+    assert found.units["aa"].p95_seconds == shown
+
+
+def test_a_unit_without_minutes_has_neither_latency_nor_age() -> None:
+    """Missing is not zero."""
+    report = decided().units["bb"]
+
+    assert report.p95_seconds is None
+    assert report.signal_age_seconds is None
+
+
+def test_the_record_tells_what_was_found_and_what_was_decided() -> None:
+    """Ready nodes, sizes, prices and costs add up."""
+    found = decided()
+
+    assert found.pools[A].ready == found.units["aa"].ready == 3
+    assert found.cost_usd_per_hour == pytest.approx(0.5 * found.pools[A].desired + found.pools[B].desired)
+    assert found.budget_usd_per_hour == 40.0
+    assert found.signal_age_seconds == pytest.approx(NOON - minutes(NOON, 1.0)[-1].at - 60)
+    assert found.units["aa"].weight == 999
+    assert found.units["aa"].previous_weight == 0
+
+
+def test_a_refused_pool_is_told_as_unavailable_with_its_evidence() -> None:
+    """By the kind that AWS gave."""
+    found = decided(evidence=(Evidence(A, Kind.QUOTA, NOON),))
+
+    assert (found.pools[A].available, found.pools[A].evidence) == (False, "quota")
+    assert (found.pools[B].available, found.pools[B].evidence) == (True, "")
+
+
+def test_savings_compare_with_gpus_alone() -> None:
+    """The cheapest NVIDIA unit on demand, at the same demand; without one, nothing."""
+    found = decided()
+    without = decided(fleet(unit("aa", price=0.5)))
+
+    assert found.savings_usd_per_hour > 0
+    assert without.savings_usd_per_hour == -without.cost_usd_per_hour
+
+
+def test_only_sizes_that_change_are_written() -> None:
+    """A held pool's never."""
+    quiet = decided(pools={A: group(A, 3, held=True), B: group(B)})
+
+    assert A not in quiet.sizes
+    assert all(size != 0 for size in quiet.sizes.values())
+
+
+def test_the_state_counts_ticks_and_remembers_what_was_decided() -> None:
+    """It is what the next tick starts from."""
+    before = State(tick=41, at=NOON - 60, mode_since=NOON - 500)
+    found, state = decide(snapshot(FLEET, {A: 3}, 100.0), before, FLEET)
+
+    assert (state.tick, state.at, found.tick) == (42, NOON, 42)
+    assert state.mode_since == NOON - 500
+    assert state.weights == {"aa": 999, "bb": 0}
+    assert state.desired == {name: report.desired for name, report in found.pools.items()}
+    assert state.ready == {A: 3, B: 0}
+
+
+def test_the_mode_is_dated_when_it_changes_and_on_the_first_tick() -> None:
+    """The dwell counts from then."""
+    _, first = decide(snapshot(FLEET, {A: 3}, 100.0), State(), FLEET)
+    short = (Evidence(A, Kind.SHORTAGE, NOON + 30),)
+    _, second = decide(snapshot(FLEET, {}, 900.0, at=NOON + 60, evidence=short), first, FLEET)
+
+    assert first.mode_since == NOON
+    assert (second.mode, second.mode_since) == (Mode.CAPACITY, NOON + 60)
