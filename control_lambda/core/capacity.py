@@ -7,7 +7,6 @@ be launched, and only when AWS grants it may the pool grow further. Times are se
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
@@ -107,13 +106,6 @@ def launch_limit(refusal: Refusal | None, signals: PoolSignals, most: int, at: f
         return most
     probe = 1 if at >= refusal.until and not signals.starting else 0
     return min(most, signals.in_service + probe)
-
-
-def dated(refusal: Refusal, at: float) -> Refusal:
-    """The refusal, dated `at` where it claims to be later, with its back-off from then on."""
-    if refusal.at <= at:
-        return refusal
-    return replace(refusal, at=at, until=at + refusal.until - refusal.at)
 
 
 def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:

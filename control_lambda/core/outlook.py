@@ -66,15 +66,17 @@ def _forecast(
 
 
 def _forget_future(state: State, at: float) -> State:
-    """The state with what a clock that ran ahead has dated later than now dated now: it has to expire."""
+    """The state without what a clock that ran ahead has dated later than now: it would never expire."""
     return replace(
         state,
         mode_since=min(state.mode_since, at),
         demand=state.demand if state.demand.minute <= at else DemandMemory(),
         peaks=tuple(peak for peak in state.peaks if peak[0] <= at),
-        refusals={key: capacity.dated(refusal, at) for key, refusal in state.refusals.items()},
+        refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
         leaving={
-            node: min(until, at + capacity.INTERRUPTION_SECONDS) for node, until in state.leaving.items()
+            node: until
+            for node, until in state.leaving.items()
+            if until <= at + capacity.INTERRUPTION_SECONDS
         },
     )
 

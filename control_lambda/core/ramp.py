@@ -66,7 +66,7 @@ def _relieved(
     capacity: Mapping[str, float],
     demand: float,
 ) -> Shares | None:
-    """`moved` with what overloads a unit given to those that have room within their step; None without room."""
+    """`moved` with what overloads a unit given to those with room within their step; None without room."""
     able = {name: rpm / demand for name, rpm in capacity.items() if rpm > 0}
     excess = {name: max(0.0, share - able.get(name, 0.0)) for name, share in moved.items()}
     room = {}

@@ -111,8 +111,10 @@ def formula_shares(outlook: Outlook, mode: Mode, available: Mapping[str, bool]) 
     if policy in {"equal", "paper-capacity"} or mode is Mode.CAPACITY:
         return weights.equal(available)
     prices = {unit.name: _price(outlook, unit.name) for unit in units}
-    formula = weights.paper_optimal if policy == "paper-optimal" else weights.paper_cost
-    return formula(units, prices, available)
+    if policy == "paper-optimal":
+        return weights.paper_optimal(units, prices, available)
+    costs = {unit.name: prices[unit.name] / unit.profile.throughput_rpm for unit in units}
+    return weights.paper_cost(units, costs, available)
 
 
 def _price(outlook: Outlook, unit: str) -> float:

@@ -30,18 +30,14 @@ def paper_optimal(
     return _normalised(worth)
 
 
-def paper_cost(units: Sequence[Unit], prices: Mapping[str, float], available: Mapping[str, bool]) -> Shares:
+def paper_cost(units: Sequence[Unit], costs: Mapping[str, float], available: Mapping[str, bool]) -> Shares:
     """The paper's cost mode as printed: w_i = (C_i / L_i) / sum_j (C_j / L_j), over available units.
 
-    C is the paper's "cost of inference" here, price over throughput. The formula is inverted: the dearer
-    a unit, the more it gets. Kept as a baseline by that name.
+    `costs` holds C, the paper's "cost of inference": price over throughput. The formula is inverted: the
+    dearer a unit, the more it gets. Kept as a baseline by that name.
     """
     return _normalised(
-        {
-            unit.name: prices[unit.name] / unit.profile.throughput_rpm / unit.profile.latency_seconds
-            for unit in units
-            if available[unit.name]
-        }
+        {unit.name: costs[unit.name] / unit.profile.latency_seconds for unit in units if available[unit.name]}
     )
 
 
