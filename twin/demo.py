@@ -25,8 +25,8 @@ SHORTAGE_MINUTES: Final = 90
 BUSIEST_MINUTES: Final = 30
 
 RECORDED: Final = "dev/sd_rpm.csv"
-# From 18:00 on the trace's fourteenth day; at this scale the peak needs about a dozen nodes.
-RECORDED_OPTIONS: Final = DemandOptions(start=13 * 1440 + 18 * 60, minutes=360, scale=250, smooth=30)
+# From 18:00 on the trace's twelfth day; at this scale the peak needs about a dozen nodes.
+RECORDED_OPTIONS: Final = DemandOptions(start=11 * 1440 + 18 * 60, minutes=360, scale=250, smooth=30)
 # The six hours around the evening's peak.
 SHIPPED_OPTIONS: Final = DemandOptions(start=16 * 60, minutes=360)
 

@@ -104,6 +104,7 @@ class History:
         }
         self._untargeted: dict[int, float] = {}
         self._undelivered: list[Evidence] = []
+        self._unsaved: list[Evidence] = []
         self._refused: dict[str, float] = {}
         self._unready_at: dict[str, float] = {}
         self._state = State()
@@ -268,11 +269,10 @@ class History:
         """What was announced since the last tick; late, in part or twice when a fault has it so."""
         for event in self._nodes.drain_events():
             self._undelivered.append(self._announced(event))
-        if self._struck("late-evidence"):
-            return ()
-        delivered, self._undelivered = self._undelivered, []
-        again = [item for item in delivered if self._random.random() < DOUBLED_EVIDENCE]
-        self._undelivered.extend(again)
+        delivered, self._unsaved = self._unsaved, []
+        if not self._struck("late-evidence"):
+            delivered += self._undelivered
+            self._undelivered = [item for item in delivered if self._random.random() < DOUBLED_EVIDENCE]
         return tuple(item for item in delivered if item.pool in self._fleet.unit_of)
 
     def _announced(self, event: Refused | Interrupted) -> Evidence:
@@ -332,7 +332,7 @@ class History:
         for pool, nodes in written.items():
             self._nodes.set_desired(pool, nodes, self._now)
         if crashed:
-            self._undelivered.extend(tick.snapshot.evidence)
+            self._unsaved.extend(tick.snapshot.evidence)  # memory keeps evidence until a state is saved
         else:
             self._state = _kept(tick, weights, written)
 

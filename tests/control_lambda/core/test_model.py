@@ -4,7 +4,7 @@ import json
 from dataclasses import FrozenInstanceError
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control_lambda.core.model import (
@@ -80,6 +80,7 @@ def test_a_state_survives_the_way_through_json(state: State) -> None:
     assert state_from_json(state_to_json(state)) == state
 
 
+@settings(max_examples=15)
 @given(histories)
 def test_states_that_the_loop_leaves_survive_the_way_through_json(history: History) -> None:
     """And the JSON is the same again."""
