@@ -81,10 +81,9 @@ def tick(
         if late := _late(trigger, state):
             memory.release()
             return {"skipped": late}
-        state, jumps = _brought_back(trigger, state)
-        orders = _orders(sensors.settings(), state, remembered.problems + jumps)
-        # An event that was overtaken by a tick is handled at that tick's time.
-        trigger = replace(trigger, at=max(trigger.at, state.at))
+        problems = remembered.problems + _clock_problems(trigger, state)
+        orders = _orders(sensors.settings(), state, problems)
+        trigger = replace(trigger, at=_time_of(trigger, state))
         if orders.fleet is None:
             memory.release()
             return _record_without_fleet(trigger.at, state, orders)
@@ -255,20 +254,17 @@ def _jumped(trigger: Trigger, state: State) -> bool:
     return trigger.at < state.at - CLOCK_JUMP_SECONDS
 
 
-def _brought_back(trigger: Trigger, state: State) -> tuple[State, tuple[str, ...]]:
-    """The state without times ahead of the tick's, which all else would wait for; and the jump to report."""
+def _clock_problems(trigger: Trigger, state: State) -> tuple[str, ...]:
     if not _jumped(trigger, state):
-        return state, ()
-    at = trigger.at
-    brought_back = replace(
-        state,
-        at=at,
-        mode_since=min(state.mode_since, at),
-        peaks=tuple((min(peak_at, at), rpm) for peak_at, rpm in state.peaks),
-        refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
+        return ()
+    return (
+        f"clock-jumped: the last tick was for {iso_time(state.at)}, this one is for {iso_time(trigger.at)}",
     )
-    jump = f"clock-jumped: the last tick was for {iso_time(state.at)}, this one is for {iso_time(at)}"
-    return brought_back, (jump,)
+
+
+def _time_of(trigger: Trigger, state: State) -> float:
+    """The tick's time: an event that was overtaken by a tick is handled at that tick's time."""
+    return trigger.at if _jumped(trigger, state) else max(trigger.at, state.at)
 
 
 @lru_cache(maxsize=4)

@@ -6,11 +6,12 @@ be launched, and only when AWS grants it may the pool grow further. Times are se
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
-from control_lambda.core.model import Evidence, Kind, PoolSignals, Refusal
+from control_lambda.core.model import NOTHING, Evidence, Kind, PoolSignals, Refusal
 
 Refusals = Mapping[str, Refusal]
 
@@ -39,10 +40,14 @@ NEVER_READY_STARTS: Final = 2.0
 # How long an interrupted node is left out: AWS takes it after two minutes, the group drops it soon after.
 INTERRUPTION_SECONDS: Final = 300.0
 
+# Nodes that start faster than this may never be seen starting, with a tick a minute.
+FAST_START_SECONDS: Final = 120.0
+
 # AWS counts vCPUs per family of instance types; the families that carry accelerators.
 _FAMILIES: Final = (("vt", "G and VT"), ("g", "G and VT"), ("inf", "Inf"), ("trn", "Trn"), ("p", "P"))
 
 
+@lru_cache(maxsize=64)
 def family(instance_type: str) -> str:
     """The quota family of an instance type: `g5.xlarge` -> `G and VT`, `inf2.xlarge` -> `Inf`."""
     letters = re.match(r"[a-z]+", instance_type)
@@ -59,7 +64,7 @@ def remember(refusals: Refusals, evidence: Iterable[Evidence], fleet: Fleet) -> 
     known = dict(refusals)
     for item in sorted(evidence, key=lambda found: (found.at, found.pool, found.kind)):
         pool = fleet.pool_named.get(item.pool)
-        if pool is None or item.kind is Kind.INTERRUPTION:
+        if pool is None or item.kind is Kind.INTERRUPTION or _is_echo(item, known):
             continue
         key = _key(item, pool, fleet.unit_of[item.pool])
         old = known.get(key)
@@ -69,18 +74,30 @@ def remember(refusals: Refusals, evidence: Iterable[Evidence], fleet: Fleet) -> 
 
 
 def forget_proven(
-    refusals: Refusals, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float
+    refusals: Refusals,
+    pools: Mapping[str, PoolSignals],
+    fleet: Fleet,
+    at: float,
+    ready_before: Mapping[str, int] = NOTHING,
 ) -> dict[str, Refusal]:
     """The refusals less those that a node launched since has disproved.
 
-    A disproved one stays, with count 0, so that late reports of the same refusal are recognised. That
-    a node launches proves nothing about nodes that never get ready: those are forgiven once twice the
-    start time has passed after the back-off without another one.
+    A node that starts faster than two ticks follow each other is seen only as one more ready node than
+    `ready_before`. A disproved refusal stays, with count 0, so that late reports of it are recognised.
+    That a node launches proves nothing about nodes that never get ready: those are forgiven once twice
+    the start time has passed after the back-off without another one.
     """
-    return {
-        key: _proven(refusal, at) if _is_disproved(key, refusal, pools, fleet, at) else refusal
-        for key, refusal in refusals.items()
-    }
+    kept = {}
+    for key, refusal in refusals.items():
+        covered = [
+            (pools[pool.name], ready_before.get(pool.name, 0), unit)
+            for unit in fleet.units
+            for pool in unit.pools
+            if pool.name in pools and _covers(key, refusal, pool, unit)
+        ]
+        proven = refusal.count and _is_disproved(refusal, covered, at)
+        kept[key] = _proven(refusal, at) if proven else refusal
+    return kept
 
 
 def overdue(signals: PoolSignals, unit: Unit, at: float) -> list[str]:
@@ -106,6 +123,14 @@ def launch_limit(refusal: Refusal | None, signals: PoolSignals, most: int, at: f
         return most
     probe = 1 if at >= refusal.until and not signals.starting else 0
     return min(most, signals.in_service + probe)
+
+
+def _is_echo(evidence: Evidence, refusals: Refusals) -> bool:
+    """Whether it is the metric's record of a refusal that is known with its zone, which the metric lacks."""
+    return not evidence.zone and any(
+        refusal.pool == evidence.pool and refusal.kind is evidence.kind and refusal.at >= evidence.at
+        for refusal in refusals.values()
+    )
 
 
 def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
@@ -135,24 +160,20 @@ def _episode(old: Refusal | None, evidence: Evidence) -> Refusal:
     return Refusal(evidence.kind, evidence.pool, evidence.at, evidence.at + back_off, max(count, 1))
 
 
-def _is_disproved(
-    key: str, refusal: Refusal, pools: Mapping[str, PoolSignals], fleet: Fleet, at: float
-) -> bool:
-    if not refusal.count:
-        return False
-    covered = [
-        (pools[pool.name], unit)
-        for unit in fleet.units
-        for pool in unit.pools
-        if pool.name in pools and _covers(key, refusal, pool, unit)
-    ]
+def _is_disproved(refusal: Refusal, covered: Sequence[tuple[PoolSignals, int, Unit]], at: float) -> bool:
     if refusal.kind is Kind.NEVER_READY:
         return all(
             at > refusal.until + NEVER_READY_STARTS * unit.profile.start_seconds
             and not overdue(signals, unit, at)
-            for signals, unit in covered
+            for signals, _, unit in covered
         )
-    return any(launched > refusal.at for signals, _ in covered for launched in signals.starting.values())
+    return any(_has_launched(refusal, signals, before, unit) for signals, before, unit in covered)
+
+
+def _has_launched(refusal: Refusal, signals: PoolSignals, ready_before: int, unit: Unit) -> bool:
+    if any(launched > refusal.at for launched in signals.starting.values()):
+        return True
+    return unit.profile.start_seconds <= FAST_START_SECONDS and len(signals.ready) > ready_before
 
 
 def _proven(refusal: Refusal, at: float) -> Refusal:

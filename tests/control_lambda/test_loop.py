@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.model import Evidence, Kind, Snapshot, State
+from control_lambda.core import capacity
+from control_lambda.core.model import Evidence, Kind, Refusal, Snapshot, State
 from control_lambda.loop import ROUNDS, iso_time, tick
 from control_lambda.ports import LeaseLostError, Settings
 from tests.control_lambda.fake_world import (
@@ -91,6 +92,20 @@ def test_an_event_tick_with_new_evidence_runs_even_when_it_is_not_later(source: 
     assert [(snapshot.at, snapshot.cause, snapshot.evidence) for snapshot in seen] == [
         (NOON, "event", (at_a(),))
     ]
+
+
+def test_an_event_whose_evidence_a_tick_has_taken_is_skipped() -> None:
+    """Of events that come together the first tick takes all; the others have nothing to add."""
+    taken = Refusal(Kind.SHORTAGE, A, at=NOON - 5, until=NOON + 115, count=1)
+    state = State(
+        tick=7, at=NOON, refusals=capacity.remember({}, [at_a()], FLEET), last_good_fleet=FLEET.to_json()
+    )
+    assert list(state.refusals.values()) == [taken]
+    world = World(state=state)
+    known = run(world, deciding(), at=NOON, cause="event", evidence=[plain_evidence(at_a())])
+    assert known["skipped"].startswith("not-later: ")
+    newer = run(world, deciding(), at=NOON, cause="event", evidence=[plain_evidence(at_a(NOON))])
+    assert newer["at"] == NOON
 
 
 def test_a_clock_that_jumped_ahead_once_does_not_stop_the_loop() -> None:

@@ -100,6 +100,33 @@ def test_requests_and_errors_are_counted(metrics: Metrics) -> None:
     assert metrics.read(requests, errors) == {"requests": {0: 10}, "errors": {0: 2}}
 
 
+def test_requests_without_an_answer_are_counted_and_have_no_latency(metrics: Metrics) -> None:
+    """RequestCount and 5xx have them, TargetResponseTime has not."""
+    metrics.cloud.put_minute("g5", BEGINNING, [0.5, 0.7], errors=3, unanswered=3)
+    requests = metrics.query("requests", "Sum", "RequestCount")
+    errors = metrics.query("errors", "Sum", "HTTPCode_Target_5XX_Count")
+    samples = metrics.query("samples", "SampleCount", "TargetResponseTime")
+    assert metrics.read(requests, errors, samples) == {
+        "requests": {0: 5},
+        "errors": {0: 3},
+        "samples": {0: 2},
+    }
+
+
+def test_a_silent_load_balancer_reports_nothing_until_it_speaks_again(metrics: Metrics) -> None:
+    """The minutes of an outage stay absent, hosts included."""
+    metrics.cloud.set_ready("g5-on-demand", 2)
+    metrics.cloud.silence(until=BEGINNING + 720)
+    for second in (600, 660, 720):
+        metrics.put(second, [0.5])
+    metrics.advance(780 + LATE)
+    requests = metrics.query("requests", "Sum", "RequestCount")
+    hosts = metrics.query("hosts", "Maximum", "HealthyHostCount")
+    found = metrics.read(requests, hosts)
+    assert [second for second in found["requests"] if second >= 600] == [720]
+    assert [second for second in found["hosts"] if second >= 600] == [720]
+
+
 def test_a_minute_is_visible_two_minutes_after_its_end(metrics: Metrics) -> None:
     """CloudWatch has the load balancer's datum late: not a second earlier."""
     metrics.put(600, [0.5])

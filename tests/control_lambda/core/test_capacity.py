@@ -1,9 +1,12 @@
 """What refused launches teach: how long to stay away, who shares the lesson, and what ends it."""
 
+import json
+
 import pytest
 
 from control_lambda.core import capacity
 from control_lambda.core.capacity import FIRST_BACK_OFF, LONGEST_BACK_OFF
+from control_lambda.core.fleet import parse_fleet
 from control_lambda.core.model import Evidence, Kind, PoolSignals, Refusal
 from tests.control_lambda.core.examples import NOON, START, fleet, group, unit
 
@@ -240,3 +243,24 @@ def test_a_node_is_overdue_after_twice_its_start_time() -> None:
     signals = group(A, 1, starting=[NOON - 2 * START - 1, NOON - 2 * START])
 
     assert capacity.overdue(signals, FLEET.units[0], NOON) == [f"i-{A}-starting-0"]
+
+
+def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
+    """A node that starts within a minute is never seen starting: one more ready node is the proof."""
+    raw = json.loads(FLEET.to_json())
+    for unit in raw["units"]:
+        unit["profile"]["start_seconds"] = 20
+    fleet = parse_fleet(raw)
+    known = capacity.remember({}, [Evidence(A, Kind.SHORTAGE, NOON)], fleet)
+    grown = {A: PoolSignals(desired=2, ready=frozenset({"i-1", "i-2"}))}
+
+    assert capacity.forget_proven(known, grown, fleet, NOON + 180, {A: 2}) == known
+    assert standing(capacity.forget_proven(known, grown, fleet, NOON + 180, {A: 1})) == set()
+
+
+def test_the_metric_of_a_refusal_does_not_repeat_it_without_its_zone() -> None:
+    """CapacityErrors has no zone and whole minutes; the refusal that it records is known already."""
+    told = Evidence(A, Kind.SHORTAGE, NOON + 7, zone="us-east-1a")
+    known = capacity.remember({}, [told], FLEET)
+
+    assert capacity.remember(known, [Evidence(A, Kind.SHORTAGE, NOON)], FLEET) == known
