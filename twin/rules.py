@@ -181,11 +181,11 @@ def _rest_carries(tick: Tick, unit: str, limits: Mapping[str, float]) -> bool:
     """
     demand = tick.decision.demand_rpm
     rest = [
-        min(report.ready * report.trusted_rpm, limits[name] * demand)
+        min(report.ready * report.trusted_rpm, (limits[name] - ROUNDING) * demand)
         for name, report in tick.decision.units.items()
         if name != unit
     ]
-    return any(rest) and sum(rest) >= (1 - limits[unit]) * demand
+    return any(rest) and sum(rest) >= (1 - limits[unit] + ROUNDING) * demand
 
 
 # --- Sizes ---------------------------------------------------------------------------------------------

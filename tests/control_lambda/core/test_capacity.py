@@ -248,14 +248,14 @@ def test_a_node_is_overdue_after_twice_its_start_time() -> None:
 def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
     """A node that starts within a minute is never seen starting: one more ready node is the proof."""
     raw = json.loads(FLEET.to_json())
-    for unit in raw["units"]:
-        unit["profile"]["start_seconds"] = 20
-    fleet = parse_fleet(raw)
-    known = capacity.remember({}, [Evidence(A, Kind.SHORTAGE, NOON)], fleet)
+    for described in raw["units"]:
+        described["profile"]["start_seconds"] = 20
+    fast = parse_fleet(raw)
+    known = capacity.remember({}, [Evidence(A, Kind.SHORTAGE, NOON)], fast)
     grown = {A: PoolSignals(desired=2, ready=frozenset({"i-1", "i-2"}))}
 
-    assert capacity.forget_proven(known, grown, fleet, NOON + 180, {A: 2}) == known
-    assert standing(capacity.forget_proven(known, grown, fleet, NOON + 180, {A: 1})) == set()
+    assert capacity.forget_proven(known, grown, fast, NOON + 180, {A: 2}) == known
+    assert standing(capacity.forget_proven(known, grown, fast, NOON + 180, {A: 1})) == set()
 
 
 def test_the_metric_of_a_refusal_does_not_repeat_it_without_its_zone() -> None:
