@@ -78,19 +78,19 @@ def forget_proven(
     pools: Mapping[str, PoolSignals],
     fleet: Fleet,
     at: float,
-    ready_before: Mapping[str, int] = NOTHING,
+    in_service_before: Mapping[str, int] = NOTHING,
 ) -> dict[str, Refusal]:
     """The refusals less those that a node launched since has disproved.
 
-    A node that starts faster than two ticks follow each other is seen only as one more ready node than
-    `ready_before`. A disproved refusal stays, with count 0, so that late reports of it are recognised.
+    A node that starts faster than two ticks follow each other is seen only as one more in service than
+    `in_service_before`. A disproved refusal stays, with count 0, so that late reports of it are recognised.
     That a node launches proves nothing about nodes that never get ready: those are forgiven once twice
     the start time has passed after the back-off without another one.
     """
     kept = {}
     for key, refusal in refusals.items():
         covered = [
-            (pools[pool.name], ready_before.get(pool.name, 0), unit)
+            (pools[pool.name], in_service_before.get(pool.name, 0), unit)
             for unit in fleet.units
             for pool in unit.pools
             if pool.name in pools and _covers(key, refusal, pool, unit)
@@ -170,10 +170,10 @@ def _is_disproved(refusal: Refusal, covered: Sequence[tuple[PoolSignals, int, Un
     return any(_has_launched(refusal, signals, before, unit) for signals, before, unit in covered)
 
 
-def _has_launched(refusal: Refusal, signals: PoolSignals, ready_before: int, unit: Unit) -> bool:
+def _has_launched(refusal: Refusal, signals: PoolSignals, before: int, unit: Unit) -> bool:
     if any(launched > refusal.at for launched in signals.starting.values()):
         return True
-    return unit.profile.start_seconds <= FAST_START_SECONDS and len(signals.ready) > ready_before
+    return unit.profile.start_seconds <= FAST_START_SECONDS and signals.in_service > before
 
 
 def _proven(refusal: Refusal, at: float) -> Refusal:

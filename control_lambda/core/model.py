@@ -186,7 +186,7 @@ class Refusal:
 class State:
     """What one tick leaves to the next.
 
-    `weights` and `desired` are what the tick decided, `ready` the ready nodes by pool that it saw,
+    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it saw,
     `prices` the last good live price by pool, `peaks` the recent maxima of the forecast (time, rpm;
     falling), `trust` the share of its profile's throughput that each unit is trusted with, `leaving`
     the interrupted nodes and until when they are left out.
@@ -199,6 +199,7 @@ class State:
     weights: Mapping[str, int] = field(default_factory=dict)
     desired: Mapping[str, int] = field(default_factory=dict)
     ready: Mapping[str, int] = field(default_factory=dict)
+    in_service: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()
     peaks: tuple[tuple[float, float], ...] = ()

@@ -118,7 +118,7 @@ def _learn_capacity(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
     return replace(
         state,
-        refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.ready),
+        refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
         leaving=_leaving(snapshot, state),
         prices={**state.prices, **live},
     )

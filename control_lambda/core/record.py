@@ -65,6 +65,7 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         weights=dict(choice.weights),
         desired=dict(choice.sizes),
         ready={supply.pool.name: supply.ready for supply in outlook.supplies},
+        in_service={supply.pool.name: supply.in_service for supply in outlook.supplies},
     )
 
 

@@ -8,6 +8,7 @@ its oldest nodes, which serve, and keep the starting ones.
 import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from control_lambda.core import planner
@@ -28,13 +29,29 @@ def target(
     found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
 ) -> planner.Plan:
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
-    need = planner.Need(
-        demand_rpm=demand,
-        survival_rpm=survival,
-        reserve={str(market): share for market, share in fleet.reserve.items()},
-        budget_usd_per_hour=fleet.budget_usd_per_hour,
-    )
-    return planner.plan([_option(supply) for supply in found], tables, need)
+    options = tuple(_option(supply) for supply in found)
+    reserve = tuple((str(market), share) for market, share in fleet.reserve.items())
+    plan = _planned(options, _hashable(tables), demand, reserve, fleet.budget_usd_per_hour)
+    if plan.surviving_rpm >= survival:
+        return plan
+    need = planner.Need(demand, survival, dict(reserve), fleet.budget_usd_per_hour)
+    return planner.plan(options, tables, need)
+
+
+def _hashable(tables: Tables) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    return tuple((name, tuple(table)) for name, table in tables.items())
+
+
+@lru_cache(maxsize=64)
+def _planned(
+    options: tuple[planner.PoolOption, ...],
+    tables: tuple[tuple[str, tuple[float, ...]], ...],
+    demand: float,
+    reserve: tuple[tuple[str, float], ...],
+    budget: float,
+) -> planner.Plan:
+    """The plan without a survival to keep, which changes seldom: the demand to carry is held for minutes."""
+    return planner.plan(options, dict(tables), planner.Need(demand, 0.0, dict(reserve), budget))
 
 
 def shared_plan(
@@ -104,11 +121,11 @@ def standing_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet) -> plan
 
 def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> planner.Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
-    options = [
+    options = tuple(
         replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
         for supply in found
-    ]
-    return planner.plan(options, tables, planner.Need(demand, 0.0, {}, fleet.budget_usd_per_hour))
+    )
+    return _planned(options, _hashable(tables), demand, (), fleet.budget_usd_per_hour)
 
 
 def start_premium(supply: Supply) -> float:
