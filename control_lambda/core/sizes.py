@@ -6,6 +6,7 @@ its oldest nodes, which serve, and keep the starting ones.
 """
 
 import bisect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -21,6 +22,9 @@ Sizes = dict[str, int]
 # at least, it is the premium that a new node has to earn against one that already runs.
 EXPECTED_STAY_SECONDS: Final = 1800.0
 
+# The survival is asked for in hundredths of the demand, so that the same plan serves for minutes.
+SURVIVAL_STEP: Final = 0.01
+
 # Where the budget does not pay for all, shares are sized for this much less demand, again and again.
 BUDGET_STEP: Final = 0.95
 
@@ -31,11 +35,13 @@ def target(
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
     options = tuple(_option(supply) for supply in found)
     reserve = tuple((str(market), share) for market, share in fleet.reserve.items())
-    plan = _planned(options, _hashable(tables), demand, reserve, fleet.budget_usd_per_hour)
-    if plan.surviving_rpm >= survival:
-        return plan
-    need = planner.Need(demand, survival, dict(reserve), fleet.budget_usd_per_hour)
-    return planner.plan(options, tables, need)
+    surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
+    needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
+    return _planned(options, _hashable(tables), demand, needed, reserve, fleet.budget_usd_per_hour)
+
+
+def _rounded_up(value: float, step: float) -> float:
+    return math.ceil(value / step) * step if step > 0 else value
 
 
 def _hashable(tables: Tables) -> tuple[tuple[str, tuple[float, ...]], ...]:
@@ -47,11 +53,12 @@ def _planned(
     options: tuple[planner.PoolOption, ...],
     tables: tuple[tuple[str, tuple[float, ...]], ...],
     demand: float,
+    survival: float,
     reserve: tuple[tuple[str, float], ...],
     budget: float,
 ) -> planner.Plan:
-    """The plan without a survival to keep, which changes seldom: the demand to carry is held for minutes."""
-    return planner.plan(options, dict(tables), planner.Need(demand, 0.0, dict(reserve), budget))
+    """The plan for a need, which changes seldom: the demand to carry is held for minutes."""
+    return planner.plan(options, dict(tables), planner.Need(demand, survival, dict(reserve), budget))
 
 
 def shared_plan(
@@ -125,7 +132,7 @@ def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, de
         replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
         for supply in found
     )
-    return _planned(options, _hashable(tables), demand, (), fleet.budget_usd_per_hour)
+    return _planned(options, _hashable(tables), demand, 0.0, (), fleet.budget_usd_per_hour)
 
 
 def start_premium(supply: Supply) -> float:
