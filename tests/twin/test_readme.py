@@ -38,11 +38,13 @@ def test_every_file_that_the_readme_points_to_exists() -> None:
     assert [target for target in linked if not (ROOT / target).exists()] == []
 
 
-def test_every_folder_in_the_readmes_map_exists() -> None:
+def test_everything_in_the_readmes_map_exists() -> None:
     """The map of the house shows what is there, and leaves out no folder of code."""
     map_of_the_house = README.split("## The map of the house")[1].split("##", maxsplit=1)[0]
-    named = re.findall(r"^ *([\w.-]+/?)  ", map_of_the_house, re.MULTILINE)
-    folders = [name for name in named if name.endswith("/")]
-    assert {"control_lambda/", "twin/", "tests/", "docs/"} <= set(folders)
-    known = {path.name for path in ROOT.rglob("*") if ".venv" not in path.parts}
+    named = re.findall(r"(?:^| ) *([\w-]+(?:\.py|\.yaml|/)) ", map_of_the_house, re.MULTILINE)
+    shown = [folder for folder in ROOT.iterdir() if f"{folder.name}/" in named]
+    known = {path.name for path in ROOT.iterdir()} | {
+        path.name for folder in shown for path in folder.rglob("*")
+    }
+    assert {"control_lambda/", "twin/", "tests/", "docs/", "fleets/"} <= set(named)
     assert [name for name in named if name.rstrip("/") not in known] == []
