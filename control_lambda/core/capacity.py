@@ -167,13 +167,15 @@ def _is_disproved(refusal: Refusal, covered: Sequence[tuple[PoolSignals, int, Un
             and not overdue(signals, unit, at)
             for signals, _, unit in covered
         )
-    return any(_has_launched(refusal, signals, before, unit) for signals, before, unit in covered)
+    return any(_has_launched(refusal, signals, before, unit, at) for signals, before, unit in covered)
 
 
-def _has_launched(refusal: Refusal, signals: PoolSignals, before: int, unit: Unit) -> bool:
+def _has_launched(refusal: Refusal, signals: PoolSignals, before: int, unit: Unit, at: float) -> bool:
     if any(launched > refusal.at for launched in signals.starting.values()):
         return True
-    return unit.profile.start_seconds <= FAST_START_SECONDS and signals.in_service > before
+    # Before the back-off is over the one more may have been granted just before the rest was refused.
+    probed = at >= refusal.until and signals.in_service > before
+    return probed and unit.profile.start_seconds <= FAST_START_SECONDS
 
 
 def _proven(refusal: Refusal, at: float) -> Refusal:

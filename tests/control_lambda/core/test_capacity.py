@@ -255,6 +255,7 @@ def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
     grown = {A: PoolSignals(desired=2, ready=frozenset({"i-1", "i-2"}))}
 
     assert capacity.forget_proven(known, grown, fast, NOON + 180, {A: 2}) == known
+    assert capacity.forget_proven(known, grown, fast, NOON + 60, {A: 1}) == known
     assert standing(capacity.forget_proven(known, grown, fast, NOON + 180, {A: 1})) == set()
 
 
