@@ -12,7 +12,7 @@ SEED := 2503# of the random order of the tests: the same on every run
 .NOTPARALLEL:
 .PHONY: demo test check bench help
 
-demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 3 minutes)
+demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 1 minute)
 	@$(ANNOUNCE)
 	@$(PYTHON) -m twin demo --out out/demo
 
@@ -27,7 +27,7 @@ check: .venv/installed-dev ## style, layout, types and the direction of imports 
 	@$(PYTHON) -m mypy --strict control_lambda twin tests
 	@.venv/bin/lint-imports --no-logo
 
-bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench (long: start it and leave)
+bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench (half an hour or more on two cores)
 	@$(ANNOUNCE)
 	@$(PYTHON) -m twin bench --out out/bench
 
