@@ -14,7 +14,7 @@ from twin.trace import Demand
 from twin.world import EPOCH, World
 
 FAST, FAST_SPOT, SLOW = "fast-on-demand", "fast-spot", "slow-on-demand"
-SETTLED = {FAST: 0, FAST_SPOT: 4, SLOW: 0}
+SETTLED = {FAST: 0, FAST_SPOT: 5, SLOW: 0}
 RPM = 300  # three nodes would do
 DAYS = 3
 LONGEST_SETTLING = 5

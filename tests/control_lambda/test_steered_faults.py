@@ -242,7 +242,7 @@ def test_a_lost_lease_loses_only_the_memory_of_one_tick(site: Site) -> None:
 
 def test_a_clock_that_jumps_a_day_ahead_and_back_does_not_freeze_the_loop(site: Site) -> None:
     """Launches were refused and nodes were starting when it jumped: the pool is probed and grows again."""
-    site.steering.cloud.set_capacity(FAST_SPOT, 4)
+    site.steering.cloud.set_capacity(FAST_SPOT, SETTLED[FAST_SPOT])
     site.steering.cloud.set_capacity(FAST, 0)
     site.demand(MORE_RPM)
     site.minutes(4)
@@ -255,7 +255,7 @@ def test_a_clock_that_jumps_a_day_ahead_and_back_does_not_freeze_the_loop(site: 
     after = [site.minute() for _ in range(15)]
     assert after[-1]["failures"] == []
     assert after[-1]["pools"][FAST_SPOT]["evidence"] == ""
-    assert after[-1]["pools"][FAST_SPOT]["ready"] > 4
+    assert after[-1]["pools"][FAST_SPOT]["ready"] > SETTLED[FAST_SPOT]
 
 
 def test_every_pool_short_at_once_keeps_every_ready_node_serving(site: Site) -> None:
@@ -267,7 +267,7 @@ def test_every_pool_short_at_once_keeps_every_ready_node_serving(site: Site) -> 
     assert {pool["evidence"] for pool in short[-1]["pools"].values()} == {"shortage"}
     assert "shortfall" in set().union(*(codes(record) for record in short))
     assert all(record["units"]["fast"]["weight"] > 0 for record in short)
-    assert all(record["pools"][FAST_SPOT]["ready"] == 4 for record in short)
+    assert all(record["pools"][FAST_SPOT]["ready"] == SETTLED[FAST_SPOT] for record in short)
     for pool in site.sizes():
         site.steering.cloud.set_capacity(pool, None)
     assert has_grown(site.minutes(15)[-1])
