@@ -5,7 +5,6 @@ a given price of survival it is solved by walking those hulls in the order of th
 such price is at the top of a concave function, found by intersecting tangents (Kelley 1960).
 """
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
@@ -15,9 +14,9 @@ from control_lambda.core.plan_units import (
     Prices,
     Target,
     Unit,
+    filled,
     full_rate,
     merit_order,
-    surviving_share,
 )
 
 CLOSE_ENOUGH: Final = 1e-7  # relative: what is left to gain in the bound
@@ -32,12 +31,9 @@ class _Relaxed(NamedTuple):
     short_rpm: float
 
 
-class _Corner(NamedTuple):
-    """A size at which the unit's merit order changes price; `cost` less what the price of survival pays."""
-
-    carried: float
-    cost: float
-    surviving: float
+# A size at which the unit's merit order changes price: the rpm carried, the cost less what the price of
+# survival pays, the rpm surviving. A plain tuple: thousands are made for every plan.
+_Corner = tuple[float, float, float]
 
 
 def prices_for(units: Sequence[Unit], target: Target) -> Prices:
@@ -75,54 +71,47 @@ def prices_for(units: Sequence[Unit], target: Target) -> Prices:
 def _relaxed(units: Sequence[Unit], target: Target, price: float) -> _Relaxed:
     """Carry the target at least cost along the units' lower hulls; each surviving rpm pays `price`."""
     hulls = [_hull(unit, price) for unit in units]
-    value = price * target.surviving + math.fsum(hull[0].cost for hull in hulls)
-    short = target.surviving - math.fsum(hull[0].surviving for hull in hulls)
-    left = target.carried - math.fsum(hull[0].carried for hull in hulls)
-    edges = [(_slope(*edge), *edge) for hull in hulls for edge in pairwise(hull)]
+    value = price * target.surviving
+    short, left = target.surviving, target.carried
+    for carried, cost, surviving in (hull[0] for hull in hulls):
+        value += cost
+        short -= surviving
+        left -= carried
+    edges = [_edge(*corners) for hull in hulls for corners in pairwise(hull)]
     paid = 0.0
-    for slope, here, there in sorted(edges):
+    for slope, length, surviving in sorted(edges):
         if slope > 0.0:
             if left <= RPM_TOLERANCE:
                 break
             paid = slope
-        length = there.carried - here.carried
         part = 1.0 if slope <= 0.0 or left >= length else left / length
         left -= part * length
         value += part * length * slope
-        short -= part * (there.surviving - here.surviving)
+        short -= part * surviving
     return _Relaxed(value, Prices(paid, price), short)
 
 
 def _hull(unit: Unit, price: float) -> list[_Corner]:
     """The lower hull of cost over rpm through the corners of the unit's merit order."""
-    first, second = unit.first.low, unit.second.low
-    hull = [_corner(unit, first, second, price)]
-    for step in merit_order(unit, price * full_rate(unit)):
-        if step.of_first:
-            first += step.nodes
-        else:
-            second += step.nodes
-        corner = _corner(unit, first, second, price)
+    filling = filled(unit, merit_order(unit, price * full_rate(unit)))
+    hull: list[_Corner] = []
+    for index in filling.corners:
+        surviving = filling.surviving[index]
+        corner = (filling.carried[index], filling.costs[index] - price * surviving, surviving)
         while len(hull) > 1 and _is_above(hull[-1], hull[-2], corner):
             hull.pop()
-        if corner.carried > hull[-1].carried:
+        if not hull or corner[0] > hull[-1][0]:
             hull.append(corner)
     return hull
 
 
-def _corner(unit: Unit, first: int, second: int, price: float) -> _Corner:
-    size = first + second
-    carried = unit.table[size]
-    surviving = carried * surviving_share(unit, first, size)
-    cost = unit.first.costs[first] + unit.second.costs[second]
-    return _Corner(carried, cost - price * surviving, surviving)
-
-
-def _slope(here: _Corner, there: _Corner) -> float:
-    return (there.cost - here.cost) / (there.carried - here.carried)
+def _edge(here: _Corner, there: _Corner) -> tuple[float, float, float]:
+    """The slope from corner to corner (USD per hour for one rpm), and the rpm carried and surviving."""
+    carried = there[0] - here[0]
+    return (there[1] - here[1]) / carried, carried, there[2] - here[2]
 
 
 def _is_above(middle: _Corner, left: _Corner, right: _Corner) -> bool:
     """Whether `middle` lies on or above the line from `left` to `right`."""
-    rise = (right.cost - left.cost) * (middle.carried - left.carried)
-    return (middle.cost - left.cost) * (right.carried - left.carried) >= rise
+    rise = (right[1] - left[1]) * (middle[0] - left[0])
+    return (middle[1] - left[1]) * (right[0] - left[0]) >= rise

@@ -17,22 +17,27 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from control_lambda.core.plan_prices import prices_for
 from control_lambda.core.plan_units import (
     RPM_TOLERANCE,
+    Filling,
     Prices,
     Step,
     Target,
     Unit,
+    filled,
     merit_order,
-    surviving_share,
 )
 
 USD_TOLERANCE: Final = 1e-9  # costs this close are equal
 ACROSS_TOLERANCE: Final = 1e-3  # of products of rpm as large as 1e9
 FIRST_GAP: Final = 0.7  # of the lowest price: about what rounding to whole nodes costs
+# Any prices give a valid bound, and good ones stay good while the target moves a little: they are found
+# for a target rounded down to a power of this, and so serve for many ticks.
+ROUGHNESS: Final = 1.03
 
 
 class Choice(NamedTuple):
@@ -75,8 +80,8 @@ def solve(units: Sequence[Unit], target: Target) -> Best:
     splits = _splits_matter(units, target)
     if not splits:
         target = Target(target.carried, 0.0)
-    prices = prices_for(units, target)
-    views = [_View(unit, prices) for unit in units]
+    views = _views(tuple(units), Target(_rough(target.carried), _rough(target.surviving)))
+    prices = views[0].prices if views else Prices(0.0, 0.0)
     bound = _priced(target, prices) + math.fsum(view.least for view in views)
     gap = FIRST_GAP * min((step.price for unit in units for step in unit.steps), default=1.0)
     widest = math.fsum(view.unit.first.costs[-1] + view.unit.second.costs[-1] - view.least for view in views)
@@ -88,6 +93,17 @@ def solve(units: Sequence[Unit], target: Target) -> Best:
         if best is None and gap > widest:
             raise ValueError(f"target: no plan carries {target.carried:g} rpm within the bounds")
         gap = min(2.0 * gap, excess + USD_TOLERANCE)
+
+
+def _rough(rpm: float) -> float:
+    return ROUGHNESS ** math.floor(math.log(rpm, ROUGHNESS)) if rpm > 1.0 else rpm
+
+
+@lru_cache(maxsize=32)
+def _views(units: tuple[Unit, ...], target: Target) -> tuple["_View", ...]:
+    """The units at the prices for about this target."""
+    prices = prices_for(units, target)
+    return tuple(_View(unit, prices) for unit in units)
 
 
 def _splits_matter(units: Sequence[Unit], target: Target) -> bool:
@@ -111,33 +127,26 @@ class _View:
     def __init__(self, unit: Unit, prices: Prices) -> None:
         self.unit = unit
         self.prices = prices
-        self.splits = _best_splits(unit, prices)
+        self.filling = _cheapest_filling(unit, prices)
         reduced = self._reduced()
         self.least = min(reduced)
         self.excesses = [value - self.least for value in reduced]
 
     def _reduced(self) -> list[float]:
         """Cost less what the prices pay, of the best split of each size."""
-        unit, of_first, of_second = self.unit, self.unit.first.costs, self.unit.second.costs
-        carried = unit.table[unit.low : unit.high + 1]
-        sizes = range(unit.low, unit.high + 1)
-        if not self.prices.surviving:
-            price = self.prices.carried
-            return [
-                of_first[first] + of_second[size - first] - price * rpm
-                for size, first, rpm in zip(sizes, self.splits, carried, strict=True)
-            ]
-        worth = self.prices.carried + self.prices.surviving * unit.second.survives
-        loss = self.prices.surviving * (unit.second.survives - unit.first.survives)
+        _, costs, carried, surviving, _ = self.filling
+        price, safe = self.prices
+        if not safe:
+            return [cost - price * rpm for cost, rpm in zip(costs, carried, strict=True)]
         return [
-            of_first[first] + of_second[size - first] - (worth - loss * first / (size or 1)) * rpm
-            for size, first, rpm in zip(sizes, self.splits, carried, strict=True)
+            cost - price * rpm - safe * left
+            for cost, rpm, left in zip(costs, carried, surviving, strict=True)
         ]
 
     def within(self, gap: float, *, all_splits: bool) -> list[Choice]:
         """The choices whose excess is at most `gap`; with `all_splits` not only each size's best."""
         near = [index for index, excess in enumerate(self.excesses) if excess <= gap]
-        choices = [self._choice(self.unit.low + index, self.splits[index]) for index in near]
+        choices = [self._choice(index) for index in near]
         if all_splits and self.unit.first.high and self.unit.second.high:
             for best in tuple(choices):
                 choices += self._around(best, range(best.first + 1, self.unit.first.high + 1), gap)
@@ -152,11 +161,16 @@ class _View:
         rate = best.carried / (size or 1)
         paid = self.prices.carried * best.carried + self.least
         choices = []
+        fewest, most = size - unit.second.high, size - unit.second.low
+        of_size, of_each = (
+            rate * unit.second.survives * size,
+            rate * (unit.first.survives - unit.second.survives),
+        )
         for first in firsts:
-            second = size - first
-            if not unit.second.low <= second <= unit.second.high:
+            if not fewest <= first <= most:
                 break
-            surviving = rate * (unit.first.survives * first + unit.second.survives * second)
+            second = size - first
+            surviving = of_size + of_each * first
             cost = of_first[first] + of_second[second]
             excess = cost - price * surviving - paid
             if excess > gap:
@@ -164,42 +178,31 @@ class _View:
             choices.append(Choice(excess, cost, best.carried, surviving, first, second))
         return choices
 
-    def _choice(self, size: int, first: int) -> Choice:
-        unit, second = self.unit, size - first
-        carried = unit.table[size]
-        surviving = carried * surviving_share(unit, first, size)
-        cost = unit.first.costs[first] + unit.second.costs[second]
-        return Choice(self.excesses[size - unit.low], cost, carried, surviving, first, second)
+    def _choice(self, index: int) -> Choice:
+        firsts, costs, carried, surviving, _ = self.filling
+        first = firsts[index]
+        second = self.unit.low + index - first
+        return Choice(self.excesses[index], costs[index], carried[index], surviving[index], first, second)
 
 
-def _best_splits(unit: Unit, prices: Prices) -> list[int]:
-    """Nodes of the first pool in the cheapest split of each size, in the merit order of that size."""
-    if not unit.steps:
-        return [unit.first.low]
+def _cheapest_filling(unit: Unit, prices: Prices) -> Filling:
+    """The unit with each size split over its pools as is cheapest for that size."""
 
     def order(size: int) -> tuple[Step, ...]:
-        worth = prices.surviving * unit.table[size] / size if size else 0.0
-        return tuple(merit_order(unit, worth))
+        return merit_order(unit, prices.surviving * unit.table[size] / size if size else 0.0)
 
-    start = order(max(unit.low, 1))
-    if start == order(unit.high):  # the rate per node never falls: the order is the same in between
-        return _filled(unit, start)
-    orders = [order(max(size, 1)) for size in range(unit.low, unit.high + 1)]
-    filled = {steps: _filled(unit, steps) for steps in set(orders)}
-    return [filled[steps][index] for index, steps in enumerate(orders)]
-
-
-def _filled(unit: Unit, order: Sequence[Step]) -> list[int]:
-    """Nodes of the first pool by size when the steps are taken in `order`."""
-    first = unit.first.low
-    splits = [first]
-    for step in order:
-        if step.of_first:
-            splits.extend(range(first + 1, first + step.nodes + 1))
-            first += step.nodes
-        else:
-            splits.extend([first] * step.nodes)
-    return splits
+    start = order(max(unit.low, 1)) if unit.steps else ()
+    if not unit.steps or start == order(unit.high):
+        return filled(unit, start)  # the rate per node never falls: the order is the same in between
+    fillings = [filled(unit, order(max(size, 1))) for size in range(unit.low, unit.high + 1)]
+    picked = tuple(enumerate(fillings))
+    return Filling(
+        firsts=tuple(filling.firsts[index] for index, filling in picked),
+        costs=tuple(filling.costs[index] for index, filling in picked),
+        carried=fillings[0].carried,
+        surviving=tuple(filling.surviving[index] for index, filling in picked),
+        corners=(),
+    )
 
 
 class _Search:

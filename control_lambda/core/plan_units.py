@@ -1,7 +1,9 @@
 """What the planner's search works on: units as two pools that share a queue, and their merit order."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate, repeat
 from typing import Final, NamedTuple
 
 RPM_TOLERANCE: Final = 1e-6  # a target counts as met this close to it
@@ -25,7 +27,9 @@ class Pool:
     costs: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+# Steps and units are compared by identity: what is derived from them is cached, and hashing by value
+# would cost more than it saves.
+@dataclass(frozen=True, slots=True, eq=False)
 class Step:
     """Nodes of one pool at one price: a stretch of the merit order."""
 
@@ -36,7 +40,7 @@ class Step:
     survives: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Unit:
     """Two pools that share a queue (the second is empty where there is one); `table` gives rpm by size."""
 
@@ -75,6 +79,50 @@ def surviving_share(unit: Unit, first: int, size: int) -> float:
     return (unit.first.survives * first + unit.second.survives * (size - first)) / size
 
 
-def merit_order(unit: Unit, worth: float) -> list[Step]:
+def merit_order(unit: Unit, worth: float) -> tuple[Step, ...]:
     """The unit's steps, cheapest first, where a node that survives a loss is `worth` its USD per hour."""
-    return sorted(unit.steps, key=lambda step: (step.price - worth * step.survives, step.position))
+    return tuple(sorted(unit.steps, key=lambda step: (step.price - worth * step.survives, step.position)))
+
+
+class Filling(NamedTuple):
+    """A unit filled in one order of its steps; each column has an entry for each size from `low` on.
+
+    `firsts` are the nodes of the first pool, `costs` are in USD per hour, `carried` and `surviving` in
+    rpm. `corners` are the indices at which a step ends, the first size included.
+    """
+
+    firsts: tuple[int, ...]
+    costs: tuple[float, ...]
+    carried: tuple[float, ...]
+    surviving: tuple[float, ...]
+    corners: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def filled(unit: Unit, order: tuple[Step, ...]) -> Filling:
+    """The unit as it grows from its fewest nodes when the steps are taken in `order`."""
+    firsts, costs = [unit.first.low], [unit.first.costs[unit.first.low] + unit.second.costs[unit.second.low]]
+    for step in order:
+        first, second = firsts[-1], unit.low + len(firsts) - 1 - firsts[-1]
+        if step.of_first:
+            fixed, grown = unit.second.costs[second], unit.first.costs[first + 1 : first + 1 + step.nodes]
+            firsts.extend(range(first + 1, first + 1 + step.nodes))
+        else:
+            fixed, grown = unit.first.costs[first], unit.second.costs[second + 1 : second + 1 + step.nodes]
+            firsts.extend(repeat(first, step.nodes))
+        costs.extend(fixed + cost for cost in grown)
+    carried = unit.table[unit.low : unit.high + 1]
+    return Filling(
+        firsts=tuple(firsts),
+        costs=tuple(costs),
+        carried=tuple(carried),
+        surviving=tuple(_surviving(unit, firsts, carried)),
+        corners=tuple(accumulate((step.nodes for step in order), initial=0)),
+    )
+
+
+def _surviving(unit: Unit, firsts: Sequence[int], carried: Sequence[float]) -> Iterator[float]:
+    """What each size still carries after a loss, in rpm."""
+    of_all, of_first = unit.second.survives, unit.first.survives - unit.second.survives
+    for size, (first, rpm) in enumerate(zip(firsts, carried, strict=True), unit.low):
+        yield rpm * (of_all + of_first * first / (size or 1))

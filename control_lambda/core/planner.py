@@ -57,7 +57,8 @@ class Need:
 class Plan:
     """Nodes by pool name, and what they bring (rpm) and cost (USD per hour, without start premiums).
 
-    `shortfall_rpm` is what is missing of the demand or of the survival, whichever lacks more.
+    `shortfall_rpm` is what is missing of the demand or of the survival, whichever lacks more. A plan is
+    `thrifty` when the budget was short, so that start premiums did not count.
     """
 
     nodes: Mapping[str, int]
@@ -65,6 +66,7 @@ class Plan:
     surviving_rpm: float
     cost_usd_per_hour: float
     shortfall_rpm: float
+    thrifty: bool = False
 
 
 def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need) -> Plan:
@@ -91,14 +93,23 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
     )
     floor = math.fsum(option.low * option.price_usd_per_hour for option in options)
     if floor > need.budget_usd_per_hour - USD_TOLERANCE:
-        return _described(options, solve([_floored(unit) for unit in units], Target(0.0, 0.0)), units, need)
+        fewest = solve([_floored(unit) for unit in units], Target(0.0, 0.0))
+        return _described(options, fewest, units, need, thrifty=True)
     best = solve(units, target)
-    if _spend(units, best) > need.budget_usd_per_hour + USD_TOLERANCE:
-        best = _affordable(units, target, need.budget_usd_per_hour)
-    return _described(options, best, units, need)
+    if _spend(units, best) <= need.budget_usd_per_hour + USD_TOLERANCE:
+        return _described(options, best, units, need)
+    best = _affordable(units, target, need.budget_usd_per_hour)
+    return _described(options, best, units, need, thrifty=True)
 
 
-def _described(options: Sequence[PoolOption], best: Best, units: Sequence[Unit], need: Need) -> Plan:
+def _described(
+    options: Sequence[PoolOption],
+    best: Best,
+    units: Sequence[Unit],
+    need: Need,
+    *,
+    thrifty: bool = False,
+) -> Plan:
     counts = {}
     for unit, choice in zip(units, best.choices, strict=True):
         counts[unit.first.position] = choice.first
@@ -110,6 +121,7 @@ def _described(options: Sequence[PoolOption], best: Best, units: Sequence[Unit],
         surviving_rpm=best.surviving,
         cost_usd_per_hour=_spend(units, best),
         shortfall_rpm=shortfall if shortfall > RPM_TOLERANCE else 0.0,
+        thrifty=thrifty,
     )
 
 
@@ -182,23 +194,38 @@ def _floored(unit: Unit) -> Unit:
 def _units(
     options: tuple[PoolOption, ...], tables: Mapping[str, Sequence[float]], reserve: Mapping[str, float]
 ) -> list[Unit]:
-    pools: dict[str, list[Pool]] = {}
+    members: dict[str, list[tuple[int, PoolOption]]] = {}
     for position, option in enumerate(options):
-        _check_option(option)
-        pools.setdefault(option.unit, []).append(_pool(position, option, reserve))
+        members.setdefault(option.unit, []).append((position, option))
     units: list[Unit] = []
-    for name, members in pools.items():
-        if len(members) > MAX_POOLS:
-            raise ValueError(f"options: unit {name} has {len(members)} pools; at most {MAX_POOLS}")
+    for name, pools in members.items():
+        if len(pools) > MAX_POOLS:
+            raise ValueError(f"options: unit {name} has {len(pools)} pools; at most {MAX_POOLS}")
         if name not in tables:
             raise ValueError(f"tables: no unit {name}; every unit of the options needs a table")
-        absent = Pool(len(options) + len(units), 0, 0, 0, 0.0, 0.0, members[0].survives, (0.0,))
-        first, second = sorted([*members, absent][:MAX_POOLS], key=lambda pool: pool.survives)
-        units.append(_unit(first, second, _checked(name, tables[name], first.high + second.high)))
+        survives = tuple(1.0 - reserve.get(option.market, 0.0) for _, option in pools)
+        units.append(_shared(tuple(pools), survives, len(options) + len(units), tuple(tables[name])))
     return units
 
 
-def _pool(position: int, option: PoolOption, reserve: Mapping[str, float]) -> Pool:
+@lru_cache(maxsize=64)
+def _shared(
+    members: tuple[tuple[int, PoolOption], ...],
+    survives: tuple[float, ...],
+    free_position: int,
+    table: tuple[float, ...],
+) -> Unit:
+    """The unit of one or two pools with their positions; from tick to tick most units stay as they are."""
+    pools = [
+        _pool(position, option, share) for (position, option), share in zip(members, survives, strict=True)
+    ]
+    absent = Pool(free_position, 0, 0, 0, 0.0, 0.0, survives[0], (0.0,))
+    first, second = sorted([*pools, absent][:MAX_POOLS], key=lambda pool: pool.survives)
+    return _unit(first, second, _checked(members[0][1].unit, table, first.high + second.high))
+
+
+def _pool(position: int, option: PoolOption, survives: float) -> Pool:
+    _check_option(option)
     price, premium = option.price_usd_per_hour, option.start_premium
     return Pool(
         position=position,
@@ -207,7 +234,7 @@ def _pool(position: int, option: PoolOption, reserve: Mapping[str, float]) -> Po
         kept=min(max(option.held, option.low), option.high),
         price=price,
         new_price=price * (1.0 + premium),
-        survives=1.0 - reserve.get(option.market, 0.0),
+        survives=survives,
         costs=_costs(price, premium, option.held, option.high),
     )
 

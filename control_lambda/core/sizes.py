@@ -9,11 +9,11 @@ import bisect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
-from control_lambda.core import planner
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.plan_memory import PlanMemory, Problem
+from control_lambda.core.planner import Need, Plan, PoolOption
 from control_lambda.core.supply import Supply, Tables, cost_per_hour, rpm_of
 
 Sizes = dict[str, int]
@@ -22,48 +22,37 @@ Sizes = dict[str, int]
 # at least, it is the premium that a new node has to earn against one that already runs.
 EXPECTED_STAY_SECONDS: Final = 1800.0
 
-# The survival is asked for in hundredths of the demand, so that the same plan serves for minutes.
-SURVIVAL_STEP: Final = 0.01
+# The survival is asked for in twentieths of the demand, so that the same plan serves for minutes.
+SURVIVAL_STEP: Final = 0.05
 
 # Where the budget does not pay for all, shares are sized for this much less demand, again and again.
 BUDGET_STEP: Final = 0.95
 
 
-def target(
-    found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
-) -> planner.Plan:
+def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
     options = tuple(_option(supply) for supply in found)
-    reserve = tuple((str(market), share) for market, share in fleet.reserve.items())
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
-    return _planned(options, _hashable(tables), demand, needed, reserve, fleet.budget_usd_per_hour)
+    reserve = {str(market): share for market, share in fleet.reserve.items()}
+    return _plans.plan(_problem(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+
+
+# Holds nothing that decides anything: with it or without, the plans are the same.
+_plans: Final = PlanMemory()
+
+
+def _problem(options: tuple[PoolOption, ...], tables: Tables, need: Need) -> Problem:
+    return Problem(options, {name: tuple(table) for name, table in tables.items()}, need)
 
 
 def _rounded_up(value: float, step: float) -> float:
     return math.ceil(value / step) * step if step > 0 else value
 
 
-def _hashable(tables: Tables) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    return tuple((name, tuple(table)) for name, table in tables.items())
-
-
-@lru_cache(maxsize=64)
-def _planned(
-    options: tuple[planner.PoolOption, ...],
-    tables: tuple[tuple[str, tuple[float, ...]], ...],
-    demand: float,
-    survival: float,
-    reserve: tuple[tuple[str, float], ...],
-    budget: float,
-) -> planner.Plan:
-    """The plan for a need, which changes seldom: the demand to carry is held for minutes."""
-    return planner.plan(options, dict(tables), planner.Need(demand, survival, dict(reserve), budget))
-
-
 def shared_plan(
     found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], fleet: Fleet, demand: float
-) -> planner.Plan:
+) -> Plan:
     """The sizes with which each unit carries its share of `demand` (rpm), its cheapest pool first.
 
     For the policies whose formula fixes the shares. What exceeds the budget is left out of all alike.
@@ -74,7 +63,7 @@ def shared_plan(
         rpm = rpm * BUDGET_STEP if rpm > 1.0 else 0.0
         nodes = _for_shares(found, tables, shares, rpm)
     reached = carried(found, nodes, tables)
-    return planner.Plan(nodes, reached, reached, cost_per_hour(found, nodes), max(0.0, demand - reached))
+    return Plan(nodes, reached, reached, cost_per_hour(found, nodes), max(0.0, demand - reached))
 
 
 def _for_shares(found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], rpm: float) -> Sizes:
@@ -88,9 +77,7 @@ def _for_shares(found: Sequence[Supply], tables: Tables, shares: Mapping[str, fl
     return nodes
 
 
-def desired(
-    found: Sequence[Supply], plan: planner.Plan, tables: Tables, fleet: Fleet, demand: float
-) -> Sizes:
+def desired(found: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float) -> Sizes:
     """The sizes on the way to `plan`: what it adds now, less what the ready rest can spare.
 
     `demand` (rpm) is what ready nodes have to carry meanwhile. When both together cost more than the
@@ -117,22 +104,23 @@ def _held(supply: Supply) -> int:
     return min(max(supply.desired, supply.least), supply.pool.nodes.max)
 
 
-def standing_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet) -> planner.Plan:
+def standing_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
     nodes = {supply.pool.name: standing(supply) if supply.refusal else _held(supply) for supply in found}
     if cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: standing(supply) for supply in found}
     rpm = carried(found, nodes, tables)
-    return planner.Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
+    return Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
 
 
-def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> planner.Plan:
+def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
     options = tuple(
         replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
         for supply in found
     )
-    return _planned(options, _hashable(tables), demand, 0.0, (), fleet.budget_usd_per_hour)
+    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
+    return _plans.plan(_problem(options, tables, need))
 
 
 def start_premium(supply: Supply) -> float:
@@ -149,13 +137,13 @@ def carried(found: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -
     return sum(rpm_of(tables[name], count) for name, count in by_unit.items())
 
 
-def _option(supply: Supply) -> planner.PoolOption:
+def _option(supply: Supply) -> PoolOption:
     if supply.fixed:
         low = high = standing(supply)
     else:
         low = max(supply.least, _irreplaceable(supply))
         high = max(supply.most, low)
-    return planner.PoolOption(
+    return PoolOption(
         name=supply.pool.name,
         unit=supply.unit.name,
         market=supply.pool.market,
@@ -173,7 +161,7 @@ def _irreplaceable(supply: Supply) -> int:
 
 
 def _without_surplus(
-    found: Sequence[Supply], plan: planner.Plan, sizes: Sizes, tables: Tables, demand: float
+    found: Sequence[Supply], plan: Plan, sizes: Sizes, tables: Tables, demand: float
 ) -> Sizes:
     """`sizes` less the surplus over the plan that ready nodes can spare, dearest per request first."""
     wanted = dict(sizes)
@@ -191,9 +179,7 @@ def _without_surplus(
     return wanted
 
 
-def _within_budget(
-    found: Sequence[Supply], plan: planner.Plan, tables: Tables, fleet: Fleet, demand: float
-) -> Sizes:
+def _within_budget(found: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float) -> Sizes:
     """What stands, less what can be spared, plus what the budget then has room for."""
     now = {supply.pool.name: standing(supply) for supply in found}
     kept = _without_surplus(found, plan, now, tables, demand)
