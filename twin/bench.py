@@ -76,6 +76,8 @@ class Choices:
                 raise InputError(f"{what}: {unknown[0]!r}; valid: {', '.join(valid)}")
         if self.seeds < 1:
             raise InputError(f"seeds: {self.seeds}; valid: a whole number of 1 or more")
+        if self.histories < 0:
+            raise InputError(f"histories: {self.histories}; valid: a whole number of 0 or more")
 
 
 FULL: Final = Choices()
@@ -156,14 +158,16 @@ def _measured(jobs: Sequence[Job], console: Console) -> list[Outcome]:
     """The outcomes in the order of the jobs; a line is printed as each is done."""
     console.print(f"{len(jobs)} jobs, {PROCESSES} at a time")
     began = time.monotonic()
+    # What is timed runs first and alone.
+    timed = [_outcome(job) for job in jobs if isinstance(job, DecisionTimesJob)]
     # Spawned, not forked: a fork would inherit the locks of numba's and rich's threads.
     with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn")) as pool:
-        waiting = {pool.submit(_outcome, job): job for job in jobs}
+        waiting = {pool.submit(_outcome, job): job for job in jobs if not isinstance(job, DecisionTimesJob)}
         for number, future in enumerate(as_completed(waiting), 1):
             minutes = (time.monotonic() - began) / 60
             told = f"{waiting[future].name}: {future.result().told()}"
             console.print(f"{number} of {len(jobs)}, {minutes:.0f} min: {told}", markup=False)
-        return [future.result() for future in waiting]
+        return [*timed, *(future.result() for future in waiting)]
 
 
 def _outcome(job: Job) -> Outcome:

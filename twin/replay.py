@@ -150,8 +150,8 @@ class _Driver:
         self._watch()
 
     def _note(self, record: Record | None) -> None:
-        """Count a flip. While no unit has weight nothing is shared, so the last shares stand."""
-        before, after = self._shares, to_shares(self._world.weights) or self._shares
+        """Count a flip; the last unit that loses its weight, and the first that gets some, count too."""
+        before, after = self._shares, to_shares(self._world.weights)
         units = {*before, *after}
         moved = max((abs(after.get(unit, 0.0) - before.get(unit, 0.0)) for unit in units), default=0.0)
         self._shares = after

@@ -11,11 +11,17 @@ from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.supply import Supply, cost_per_hour
-from control_lambda.core.traffic import Traffic, choose_traffic, formula_shares, overloaded
+from control_lambda.core.traffic import (
+    Traffic,
+    choose_class_weights,
+    choose_traffic,
+    formula_shares,
+    overloaded,
+)
 
-# Markets flap: in the evaluation's capacity traces a shortage that ends is back within hours. Six hours in
-# capacity mode cost nothing but the shares' order, and keep the mode from flapping with the market.
-LEAST_DWELL_SECONDS: Final = 21600.0
+# Markets flap: in the evaluation's capacity traces a shortage that ends is back within hours. A day in
+# capacity mode costs nothing but the shares' order, and keeps the mode from flapping with the market.
+LEAST_DWELL_SECONDS: Final = 86400.0
 # Back to cost mode only with this much more than the threshold that led to capacity mode.
 HYSTERESIS: Final = 1.1
 
@@ -28,7 +34,8 @@ def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, St
     wanted = choose_sizes(outlook, plan)
     traffic = choose_traffic(outlook, mode, wanted)
     kept = keep_what_serves(outlook, wanted, traffic)
-    choice = record.Choice(mode, plan.nodes, kept, traffic.weights)
+    rows = choose_class_weights(outlook, traffic, kept)
+    choice = record.Choice(mode, plan.nodes, kept, traffic.weights, rows)
     told = reasons.tell(outlook, choice, plan, traffic)
     return record.decision(outlook, choice, told), record.remembered(outlook, choice)
 

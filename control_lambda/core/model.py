@@ -94,7 +94,9 @@ class Snapshot:
     `minutes` holds each unit's recent minutes, oldest first; `untargeted` the requests per minute
     (keyed by the minute's start) that found no target: the load balancer's fixed responses and its
     own 503s. A pool or unit that could not be sensed is absent. `weights` is the rule as it stands:
-    empty when there is none, None when it could not be read. `failures` names what was not sensed.
+    empty when there is none, None when it could not be read. `class_weights` holds the rules of the query
+    classes before the last that could be read. `unbuilt` maps a unit whose image or artifact has never been
+    built to the builds that it waits for, in words. `failures` names what was not sensed.
     """
 
     at: float
@@ -103,7 +105,9 @@ class Snapshot:
     untargeted: Mapping[int, float] = field(default_factory=dict)
     pools: Mapping[str, PoolSignals] = field(default_factory=dict)
     weights: Mapping[str, int] | None = None
+    class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[str, ...] = ()
 
 
@@ -183,13 +187,22 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Losses:
+    """A pool's nodes that were taken away, and the node-hours in which that happened; both discounted."""
+
+    lost: float = 0.0
+    node_hours: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What one tick leaves to the next.
 
-    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it saw,
-    `prices` the last good live price by pool, `peaks` the recent maxima of the forecast (time, rpm;
-    falling), `trust` the share of its profile's throughput that each unit is trusted with, `leaving`
-    the interrupted nodes and until when they are left out.
+    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it
+    saw, `prices` the last good live price by pool, `peaks` the recent maxima of the forecast (time, rpm;
+    falling), `losses` how the nodes of each pool last, `trust` the share of its profile's throughput that
+    each unit is trusted with, `leaving` the interrupted nodes and until when they are left out, `served` the
+    units that have ever had a ready node.
     """
 
     tick: int = 0
@@ -204,8 +217,10 @@ class State:
     demand: DemandMemory = DemandMemory()
     peaks: tuple[tuple[float, float], ...] = ()
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
+    losses: Mapping[str, Losses] = field(default_factory=dict)
     trust: Mapping[str, float] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
+    served: tuple[str, ...] = ()
     last_good_fleet: str = ""
 
 
@@ -238,7 +253,8 @@ class Decision:
     """What a tick decided: the weights and sizes to write, and everything that is told about it.
 
     `weights` is None when they stay as they are; `sizes` holds only the pools whose desired size
-    changes; `resume` the pools whose suspended launches are to be resumed.
+    changes; `resume` the pools whose suspended launches are to be resumed; `class_weights` the query classes
+    whose weights change.
     """
 
     tick: int
@@ -256,6 +272,7 @@ class Decision:
     weights: Mapping[str, int] | None
     sizes: Mapping[str, int]
     resume: tuple[str, ...] = ()
+    class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def plain(value: Any) -> Any:
@@ -310,6 +327,8 @@ def state_from_json(text: str) -> State:
                 "mode": Mode(raw["mode"]),
                 "demand": _demand_memory(raw["demand"]),
                 "peaks": tuple((at, rpm) for at, rpm in raw["peaks"]),
+                "served": tuple(raw.get("served", ())),
+                "losses": {pool: Losses(**losses) for pool, losses in raw.get("losses", {}).items()},
                 "refusals": {
                     key: Refusal(**{**refusal, "kind": Kind(refusal["kind"])})
                     for key, refusal in raw["refusals"].items()

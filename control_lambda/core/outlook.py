@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Final
 
-from control_lambda.core import capacity, demand, trust, worth
+from control_lambda.core import capacity, demand, losses, trust, worth
 from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
 from control_lambda.core.model import DemandMemory, Evidence, Forecast, Kind, Snapshot, State
 from control_lambda.core.staffing import carried_table
@@ -43,7 +43,7 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     tables = {unit.name: _table(unit, snapshot, state, fleet.objective) for unit in fleet.units}
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
-    found = supplies(snapshot, state, fleet)
+    found = supplies(snapshot, state, fleet, worth.usd_per_late_request(fleet, tables))
     forecast = _forecast(snapshot, state, fleet, found, tables)
     state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, slowest_start(fleet)))
     return Outlook(snapshot, before, state, fleet, forecast, tables, found)
@@ -61,7 +61,7 @@ def _forecast(
     def upper_at(saved: float) -> float:
         return demand.saving_up_to(state.demand, forecast.mean, saved)
 
-    upper = worth.demand_worth_carrying(found, tables, upper_at, forecast.upper)
+    upper = worth.demand_worth_carrying(fleet, found, tables, upper_at, forecast.upper)
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
 
 
@@ -118,10 +118,17 @@ def _learn_capacity(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
     return replace(
         state,
+        losses=losses.learn(state, snapshot),
         refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
         leaving=_leaving(snapshot, state),
+        served=_served(snapshot, state, fleet),
         prices={**state.prices, **live},
     )
+
+
+def _served(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[str, ...]:
+    ready = {fleet.unit_of[name].name for name, signals in snapshot.pools.items() if signals.ready}
+    return tuple(sorted(ready.union(state.served)))
 
 
 def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:

@@ -7,7 +7,7 @@ that is certain, and never otherwise.
 """
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from control_lambda.core.plan_units import RPM_TOLERANCE
 from control_lambda.core.planner import Need, Plan, PoolOption, plan
@@ -74,12 +74,6 @@ def _covers(best: Plan, before: Need, now: Need) -> bool:
 
 def _on_the_way(planned: int, before: PoolOption, now: PoolOption) -> bool:
     """Whether the option is as it was, but for bounds that got closer and nodes held that came closer."""
-    same = (before.name, before.unit, before.market, before.price_usd_per_hour, before.start_premium) == (
-        now.name,
-        now.unit,
-        now.market,
-        now.price_usd_per_hour,
-        now.start_premium,
-    )
+    same = replace(before, low=now.low, high=now.high, held=now.held) == now
     closer = before.held <= now.held <= planned or planned <= now.held <= before.held
     return same and closer and before.low <= now.low <= planned <= now.high <= before.high

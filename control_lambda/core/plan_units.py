@@ -11,10 +11,10 @@ RPM_TOLERANCE: Final = 1e-6  # a target counts as met this close to it
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """One pool: `low` to `high` nodes, nodes beyond `kept` at `new_price`.
+    """One pool of `low` to `high` nodes: compared at `kept_price` up to `kept`, at `new_price` beyond.
 
     `position` is the pool's place in the planner's input, `survives` the share of its capacity that
-    counts after a loss, `costs` what 0 to `high` nodes cost (USD per hour, premium included).
+    counts after a loss, `costs` what 0 to `high` nodes cost in comparisons (USD per hour).
     """
 
     position: int
@@ -22,6 +22,7 @@ class Pool:
     high: int
     kept: int
     price: float
+    kept_price: float
     new_price: float
     survives: float
     costs: tuple[float, ...]

@@ -26,7 +26,8 @@ class PoolOption:
     """What the planner may do with one pool: between `low` and `high` nodes, of which `held` run already.
 
     While plans are compared each node beyond `held` costs `start_premium` (a share of the price) more:
-    its start cost, spread over the time it is expected to stay.
+    its start cost, spread over the time it is expected to stay. Each node costs `risk_usd_per_hour` more,
+    for what happens when it is taken away.
     """
 
     name: str
@@ -37,6 +38,7 @@ class PoolOption:
     high: int
     held: int = 0
     start_premium: float = 0.0
+    risk_usd_per_hour: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ class Plan:
     """Nodes by pool name, and what they bring (rpm) and cost (USD per hour, without start premiums).
 
     `shortfall_rpm` is what is missing of the demand or of the survival, whichever lacks more. A plan is
-    `thrifty` when the budget was short, so that start premiums did not count.
+    `thrifty` when the budget was short, so that premiums and risks did not count.
     """
 
     nodes: Mapping[str, int]
@@ -74,13 +76,13 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
 
     `tables` gives the rpm that a unit carries by the number of nodes in all its pools; no entry may
     have a lower rate per node than the one before (`staffing.carried_table` has none). What is
-    compared is price x nodes plus the premiums of new nodes. Equal costs: fewest nodes, then more
+    compared is (price + risk) x nodes plus the premiums of new nodes. Equal costs: fewest nodes, then more
     nodes in earlier options.
 
     Where the pools or the budget do not suffice, three things count, in this order: as much of the
     demand as possible, then as much of the survival as possible, then the least cost. Once that
-    comparison's plan is over the budget, premiums no longer count: money is what is short. `low` nodes
-    are kept even when they alone exceed the budget; then nothing is added.
+    comparison's plan is over the budget, premiums and risks no longer count: money is what is short.
+    `low` nodes are kept even when they alone exceed the budget; then nothing is added.
 
     Raises:
         ValueError: an option, a table or the need is out of range; the message names it.
@@ -150,7 +152,7 @@ def _affordable(units: Sequence[Unit], target: Target, budget: float) -> Best:
 
 
 def _spend(units: Sequence[Unit], best: Best) -> float:
-    """What the plan's nodes cost per hour, without premiums."""
+    """What the plan's nodes cost per hour, without premiums and risks."""
     return math.fsum(
         unit.first.price * choice.first + unit.second.price * choice.second
         for unit, choice in zip(units, best.choices, strict=True)
@@ -177,7 +179,9 @@ def _highest(reached: Callable[[float], float | None], limit: float) -> float:
 
 def _without_premiums(unit: Unit) -> Unit:
     first, second = (
-        replace(pool, new_price=pool.price, costs=_costs(pool.price, 0.0, 0, pool.high))
+        replace(
+            pool, kept_price=pool.price, new_price=pool.price, costs=_costs(pool.price, 0.0, 0, pool.high)
+        )
         for pool in (unit.first, unit.second)
     )
     return _unit(first, second, unit.table)
@@ -219,36 +223,41 @@ def _shared(
     pools = [
         _pool(position, option, share) for (position, option), share in zip(members, survives, strict=True)
     ]
-    absent = Pool(free_position, 0, 0, 0, 0.0, 0.0, survives[0], (0.0,))
+    absent = Pool(free_position, 0, 0, 0, 0.0, 0.0, 0.0, survives[0], (0.0,))
     first, second = sorted([*pools, absent][:MAX_POOLS], key=lambda pool: pool.survives)
     return _unit(first, second, _checked(members[0][1].unit, table, first.high + second.high))
 
 
 def _pool(position: int, option: PoolOption, survives: float) -> Pool:
     _check_option(option)
-    price, premium = option.price_usd_per_hour, option.start_premium
+    kept_price = option.price_usd_per_hour + option.risk_usd_per_hour
+    premium = option.price_usd_per_hour * option.start_premium
     return Pool(
         position=position,
         low=option.low,
         high=option.high,
         kept=min(max(option.held, option.low), option.high),
-        price=price,
-        new_price=price * (1.0 + premium),
+        price=option.price_usd_per_hour,
+        kept_price=kept_price,
+        new_price=kept_price + premium,
         survives=survives,
-        costs=_costs(price, premium, option.held, option.high),
+        costs=_costs(kept_price, premium, option.held, option.high),
     )
 
 
 @lru_cache(maxsize=1024)
 def _costs(price: float, premium: float, held: int, high: int) -> tuple[float, ...]:
     """What 0 to `high` nodes cost in comparisons: those beyond `held` with the premium."""
-    return tuple(price * (nodes + premium * max(0, nodes - held)) for nodes in range(high + 1))
+    return tuple(price * nodes + premium * max(0, nodes - held) for nodes in range(high + 1))
 
 
 def _unit(first: Pool, second: Pool, table: Sequence[float]) -> Unit:
     steps = []
     for pool in (first, second):
-        for nodes, price in ((pool.kept - pool.low, pool.price), (pool.high - pool.kept, pool.new_price)):
+        for nodes, price in (
+            (pool.kept - pool.low, pool.kept_price),
+            (pool.high - pool.kept, pool.new_price),
+        ):
             if nodes:
                 steps.append(Step(pool is first, pool.position, nodes, price, pool.survives))
     return Unit(first, second, table, first.low + second.low, first.high + second.high, tuple(steps))
@@ -292,6 +301,8 @@ def _check_option(option: PoolOption) -> None:
         raise ValueError(f"{option.name}: price {option.price_usd_per_hour:g}; must be positive and finite")
     if not 0.0 <= option.start_premium < math.inf:
         raise ValueError(f"{option.name}: start_premium {option.start_premium:g}; must be at least 0")
+    if not 0.0 <= option.risk_usd_per_hour < math.inf:
+        raise ValueError(f"{option.name}: risk {option.risk_usd_per_hour:g}; must be at least 0 and finite")
 
 
 def _check_need(need: Need) -> None:

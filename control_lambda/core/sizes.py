@@ -152,6 +152,7 @@ def _option(supply: Supply) -> PoolOption:
         high=high,
         held=min(supply.in_service, high),
         start_premium=start_premium(supply),
+        risk_usd_per_hour=supply.risk,
     )
 
 
@@ -193,4 +194,4 @@ def _within_budget(found: Sequence[Supply], plan: Plan, tables: Tables, fleet: F
 
 
 def _price_per_request(supply: Supply) -> tuple[float, str]:
-    return supply.price * supply.unit.profile.service_seconds, supply.pool.name
+    return (supply.price + supply.risk) * supply.unit.profile.service_seconds, supply.pool.name

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from control_lambda.core import capacity
+from control_lambda.core import capacity, losses
 from control_lambda.core.fleet import Fleet, Pool, Unit
 from control_lambda.core.model import PoolSignals, Refusal, Snapshot, State
 
@@ -18,12 +18,14 @@ class Supply:
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
     `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
     many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
-    not sensed). `price` is USD per node and hour.
+    not sensed). `price` is USD per node and hour, `risk` what its losses cost on top of that.
+    `awaits_build` says that there is no image or artifact yet that its nodes could run.
     """
 
     pool: Pool
     unit: Unit
     price: float
+    risk: float
     ready: int
     leaving: int
     starting: int
@@ -33,11 +35,12 @@ class Supply:
     refusal: Refusal | None
     sensed: bool
     fixed: bool
+    awaits_build: bool = False
 
     @property
     def least(self) -> int:
-        """The fewest nodes that fleet.yaml allows."""
-        return self.pool.nodes.min
+        """The fewest nodes that fleet.yaml allows; none while there is nothing that they could run."""
+        return 0 if self.awaits_build else self.pool.nodes.min
 
     @property
     def coming(self) -> int:
@@ -45,9 +48,13 @@ class Supply:
         return self.ready + self.starting
 
 
-def supplies(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Supply, ...]:
+def supplies(
+    snapshot: Snapshot, state: State, fleet: Fleet, usd_per_late_request: float
+) -> tuple[Supply, ...]:
     """Every pool's supply, in the order of fleet.yaml; `state` is already brought up to the snapshot."""
-    return tuple(_supply(pool, fleet.unit_of[pool.name], snapshot, state) for pool in fleet.pools)
+    return tuple(
+        _supply(pool, fleet.unit_of[pool.name], snapshot, state, usd_per_late_request) for pool in fleet.pools
+    )
 
 
 def ready_by_unit(found: Sequence[Supply]) -> dict[str, int]:
@@ -68,8 +75,10 @@ def cost_per_hour(found: Sequence[Supply], nodes: Mapping[str, int]) -> float:
     return sum(supply.price * nodes[supply.pool.name] for supply in found)
 
 
-def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
+def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_late_request: float) -> Supply:
     price = state.prices.get(pool.name, pool.price_usd_per_hour)
+    rate = losses.rate_per_hour(state.losses.get(pool.name), pool.market)
+    risk = losses.risk_usd_per_hour(rate, unit, usd_per_late_request)
     signals = snapshot.pools.get(pool.name)
     refusal = capacity.refusal_of(state.refusals, pool, unit)
     if signals is None:
@@ -79,6 +88,7 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
             pool=pool,
             unit=unit,
             price=price,
+            risk=risk,
             ready=ready,
             leaving=0,
             starting=0,
@@ -91,19 +101,23 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State) -> Supply:
         )
     leaving = sum(1 for node in state.leaving if node in signals.ready)
     late = len(capacity.overdue(signals, unit, snapshot.at))
+    # A unit that has served has its image, whatever became of the word that it was built.
+    awaits_build = unit.name in snapshot.unbuilt and unit.name not in state.served
     return Supply(
         pool=pool,
         unit=unit,
         price=price,
+        risk=risk,
         ready=len(signals.ready) - leaving,
         leaving=leaving,
         starting=len(signals.starting) - late,
         in_service=signals.in_service,
         desired=signals.desired,
-        most=_most(pool, signals, refusal, snapshot.at),
+        most=0 if awaits_build else _most(pool, signals, refusal, snapshot.at),
         refusal=refusal,
         sensed=True,
         fixed=signals.held,
+        awaits_build=awaits_build,
     )
 
 

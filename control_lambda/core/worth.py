@@ -9,6 +9,7 @@ therefore get wide margins, dear ones narrow ones.
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from control_lambda.core.fleet import Fleet
 from control_lambda.core.sizes import start_premium
 from control_lambda.core.supply import Supply, Tables
 
@@ -21,14 +22,14 @@ MINUTES_PER_LATE: Final = 4.0
 
 
 def demand_worth_carrying(
-    found: Sequence[Supply], tables: Tables, saving_up_to: Callable[[float], float], most: float
+    fleet: Fleet, found: Sequence[Supply], tables: Tables, saving_up_to: Callable[[float], float], most: float
 ) -> float:
     """Up to which demand (rpm) capacity is worth its price, `most` at most.
 
     `saving_up_to` gives the demand up to which a further rpm of capacity saves at least so many requests
     per minute (`demand.saving_up_to`).
     """
-    value = WORTH * _reference_price(found, tables)
+    value = WORTH * reference_price(fleet, tables)
     reached = 0.0
     for price, rpm in _supply_curve(found, tables):
         wanted = min(saving_up_to(min(1.0, price / value)), most)
@@ -42,7 +43,7 @@ def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, 
     """What can be had, cheapest first: (USD per hour for one rpm, rpm); new nodes pay for their start."""
     steps = []
     for supply in found:
-        each = _rpm_per_node(supply, tables)
+        each = _rpm_per_node(tables[supply.unit.name])
         if each > 0:
             held = min(supply.in_service, supply.most)
             new_price = supply.price * (1 + start_premium(supply))
@@ -51,17 +52,21 @@ def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, 
     return sorted(steps)
 
 
-def _reference_price(found: Sequence[Supply], tables: Tables) -> float:
+def usd_per_late_request(fleet: Fleet, tables: Tables) -> float:
+    """What a request answered late costs."""
+    return WORTH * reference_price(fleet, tables) / 60
+
+
+def reference_price(fleet: Fleet, tables: Tables) -> float:
     """USD per hour for one rpm on the cheapest unit at fleet.yaml's prices, on demand where it is sold so."""
     per_rpm = {
-        (supply.pool.market, supply.pool.name): supply.pool.price_usd_per_hour / each
-        for supply in found
-        if (each := _rpm_per_node(supply, tables)) > 0
+        (pool.market, pool.name): pool.price_usd_per_hour / each
+        for pool in fleet.pools
+        if (each := _rpm_per_node(tables[fleet.unit_of[pool.name].name])) > 0
     }
     on_demand = [price for (market, _), price in per_rpm.items() if market == "on-demand"]
     return min(on_demand or per_rpm.values(), default=0.0)
 
 
-def _rpm_per_node(supply: Supply, tables: Tables) -> float:
-    table = tables[supply.unit.name]
+def _rpm_per_node(table: Sequence[float]) -> float:
     return table[-1] / (len(table) - 1) if len(table) > 1 else 0.0

@@ -28,9 +28,10 @@ LINEAR = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 
 
 def compared_cost(options: Sequence[PoolOption], counts: Sequence[int]) -> float:
-    """What the planner minimises: price x nodes plus the premiums of new nodes."""
+    """What the planner minimises: (price + risk) x nodes plus the premiums of new nodes."""
     return math.fsum(
         option.price_usd_per_hour * (count + option.start_premium * max(0, count - option.held))
+        + option.risk_usd_per_hour * count
         for option, count in zip(options, counts, strict=True)
     )
 
@@ -71,7 +72,7 @@ def brute_force(
             [-count for count in counts],
         )
 
-    thrifty = [replace(option, start_premium=0.0) for option in options]
+    thrifty = [replace(option, start_premium=0.0, risk_usd_per_hour=0.0) for option in options]
     everything = list(itertools.product(*(range(option.low, option.high + 1) for option in options)))
     best = min(everything, key=lambda counts: worth(counts, options))
     budget = need.budget_usd_per_hour + 1e-9
@@ -106,6 +107,7 @@ def small_fleets(draw: st.DrawFn) -> tuple[list[PoolOption], dict[str, tuple[flo
                     high=draw(st.integers(low, 3)),
                     held=draw(st.integers(0, 4)),
                     start_premium=draw(st.sampled_from((0.0, 0.25, 1.0))),
+                    risk_usd_per_hour=draw(st.sampled_from((0.0, 0.5, 3.0))) if market == "spot" else 0.0,
                 )
             )
     return options, {option.unit: draw(rising_tables(6)) for option in options}

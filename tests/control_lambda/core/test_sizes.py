@@ -20,7 +20,7 @@ def found(
     pools: Mapping[str, PoolSignals], refusals: Mapping[str, Refusal] | None = None, steered: Fleet = FLEET
 ) -> tuple[Supply, ...]:
     """The supplies of these groups."""
-    return supplies(Snapshot(NOON, pools=pools), State(refusals=refusals or {}), steered)
+    return supplies(Snapshot(NOON, pools=pools), State(refusals=refusals or {}), steered, 0.0)
 
 
 def wanted(

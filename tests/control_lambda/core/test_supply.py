@@ -16,7 +16,8 @@ A, A_SPOT, B = (pool.name for pool in FLEET.pools)
 def supplied(pools: Mapping[str, PoolSignals], **state: Any) -> dict[str, Supply]:
     """Every pool's supply at noon; pools that are not given were not sensed."""
     return {
-        supply.pool.name: supply for supply in supplies(Snapshot(NOON, pools=pools), State(**state), FLEET)
+        supply.pool.name: supply
+        for supply in supplies(Snapshot(NOON, pools=pools), State(**state), FLEET, 0.0)
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from control_lambda.core.model import Snapshot, State
 from control_lambda.core.supply import Supply, supplies
-from control_lambda.core.worth import demand_worth_carrying
+from control_lambda.core.worth import WORTH, demand_worth_carrying, usd_per_late_request
 from tests.control_lambda.core.examples import NOON, fleet, group, unit
 
 TABLES = {
@@ -21,9 +21,12 @@ def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held:
     """What is worth carrying with ten cheap nodes and ten whose price is `dear` times as high."""
     steered = fleet(unit("aa", price=CHEAP), unit("bb", price=CHEAP * dear))
     found: tuple[Supply, ...] = supplies(
-        Snapshot(NOON, pools={pool.name: group(pool.name, held) for pool in steered.pools}), State(), steered
+        Snapshot(NOON, pools={pool.name: group(pool.name, held) for pool in steered.pools}),
+        State(),
+        steered,
+        0.0,
     )
-    return demand_worth_carrying(found, TABLES, saving_up_to, most=5000.0)
+    return demand_worth_carrying(steered, found, TABLES, saving_up_to, most=5000.0)
 
 
 def falling(saved: float) -> float:
@@ -34,14 +37,15 @@ def falling(saved: float) -> float:
 def test_cheap_capacity_gets_a_wider_margin_than_dear_capacity() -> None:
     """What every node has to save grows with its price."""
     cheap = fleet(unit("aa", price=CHEAP))
-    found = supplies(Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}), State(), cheap)
+    found = supplies(Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}), State(), cheap, 0.0)
     risen = supplies(
         Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}),
         State(prices={"aa-on-demand": 4 * CHEAP}),
         cheap,
+        0.0,
     )
     low, high = (
-        demand_worth_carrying(each, TABLES, lambda saved: 90 / math.sqrt(saved), 5000.0)
+        demand_worth_carrying(cheap, each, TABLES, lambda saved: 90 / math.sqrt(saved), 5000.0)
         for each in (risen, found)
     )
 
@@ -71,3 +75,10 @@ def test_nodes_that_run_are_worth_more_than_nodes_to_be_started() -> None:
         return 900.0 if saved < 0.1 else 0.0
 
     assert carried(steps, held=10) >= carried(steps, held=0)
+
+
+def test_a_late_request_costs_twelve_of_the_cheapest_on_demand() -> None:
+    """Spot's price may move by the hour; what a request is worth does not."""
+    steered = fleet(unit("aa", price=CHEAP, markets=("on-demand", "spot")), unit("bb", price=2 * CHEAP))
+
+    assert usd_per_late_request(steered, TABLES) == pytest.approx(WORTH * CHEAP / 100.0 / 60)
