@@ -1,0 +1,160 @@
+"""Around a deploy: what it will cost, and whether the account is ready for it. Both only read."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from control_lambda.core.fleet import FleetError
+from infra.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from infra.estimate import Estimate, Line
+
+# Each command imports what it needs when it runs: the constructs take seconds, --help shall not.
+# ruff: noqa: PLC0415
+
+ROOT: Final = Path(__file__).parents[1]
+PROGRAM: Final = "python -m infra"
+FAILED: Final = 1
+BAD_INPUT: Final = 2
+# Node.js is started for the constructs' constants alone; `make synth` tells of its age.
+os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
+
+
+class InputError(ValueError):
+    """An argument that cannot be used; the message says what would be valid."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    given = _parser().parse_args(arguments)
+    try:
+        settings = Settings.from_context(_context(given).get)
+        if given.command == "estimate":
+            return _estimate(settings, given.requests_per_minute)
+        return _preflight(settings)
+    except (FleetError, SettingsError, InputError) as error:
+        sys.stderr.write(f"{PROGRAM} {given.command}: {error}\n")
+        return BAD_INPUT
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__, allow_abbrev=False)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    estimate = _command(commands, "estimate", "USD per month at the least, typically and at the most")
+    estimate.add_argument(
+        "--requests-per-minute",
+        metavar="N",
+        type=float,
+        help="what the typical month carries around the clock (default: 500)",
+    )
+    _command(commands, "preflight", "whether a deploy to the account of the credentials would succeed")
+    return parser
+
+
+def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what}.")
+    parser.add_argument("--region", metavar="R", help="instead of cdk.json's region")
+    parser.add_argument("--fleet", metavar="FILE", help="instead of cdk.json's fleet_file")
+    parser.add_argument(
+        "-c",
+        "--context",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="any other setting of cdk.json, as `cdk deploy -c` takes it",
+    )
+    return parser
+
+
+def _context(given: argparse.Namespace) -> dict[str, object]:
+    """cdk.json's settings with those of the command line over them."""
+    context = _cdk_context(ROOT / "cdk.json")
+    for setting in given.context:
+        key, equals, value = setting.partition("=")
+        if not equals or key not in context:
+            known = ", ".join(name for name in context if not name.startswith("//"))
+            raise InputError(f"--context: {setting!r}; valid: KEY=VALUE with a key of cdk.json: {known}")
+        context[key] = value
+    flags = {"region": given.region, "fleet_file": given.fleet}
+    return context | {key: value for key, value in flags.items() if value is not None}
+
+
+def _cdk_context(path: Path) -> dict[str, object]:
+    try:
+        context: Mapping[str, object] = json.loads(path.read_text(encoding="utf-8"))["context"]
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path.name}: {error}; valid: a JSON object with a context") from None
+    return dict(context)
+
+
+def _estimate(settings: Settings, requests_per_minute: float | None) -> int:
+    from infra.estimate import DEFAULT_RPM, estimate
+
+    rpm = DEFAULT_RPM if requests_per_minute is None else requests_per_minute
+    if not 0 <= rpm < float("inf"):
+        raise InputError(f"--requests-per-minute: {rpm:g}; valid: a number from 0 on")
+    found = estimate(settings, rpm)
+    console = Console()
+    if console.is_terminal:
+        console.print(_table(found))
+    else:
+        _say(*_plain_lines(found))
+    _say(*(f"- {assumption}" for assumption in found.assumptions))
+    return 0
+
+
+def _table(found: "Estimate") -> Table:
+    table = Table(title=f"USD per month in {found.region}")
+    table.add_column("part")
+    table.add_column("nodes", justify="right")
+    for column in ("minimum", "typical", "maximum"):
+        table.add_column(column, justify="right")
+    for line in found.pools:
+        table.add_row(*_cells(line))
+    table.add_section()
+    for line in found.fixed:
+        table.add_row(*_cells(line))
+    table.add_section()
+    table.add_row(*_cells(found.total), style="bold")
+    return table
+
+
+def _cells(line: "Line") -> tuple[str, ...]:
+    nodes = " / ".join(map(str, line.nodes)) if line.nodes else ""
+    return (line.name, nodes, *(f"{usd:,.2f}" for usd in (line.minimum, line.typical, line.maximum)))
+
+
+def _plain_lines(found: "Estimate") -> list[str]:
+    """Tab-separated: part, minimum, typical, maximum."""
+    lines = (*found.pools, *found.fixed, found.total)
+    return [f"{line.name}\t{line.minimum:.2f}\t{line.typical:.2f}\t{line.maximum:.2f}" for line in lines]
+
+
+def _say(*lines: str) -> None:
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _preflight(settings: Settings) -> int:
+    from infra.preflight import NoAccessError, findings
+
+    try:
+        found = findings(settings)
+    except NoAccessError as error:
+        raise InputError(str(error)) from None
+    _say(*(finding.line for finding in found))
+    failures = sum(finding.fails for finding in found)
+    what = f"{failures} of these" if failures else "nothing found that"
+    _say(f"{settings.stack_name} in {settings.region}: {what} would fail the deploy")
+    return FAILED if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

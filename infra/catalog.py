@@ -1,0 +1,162 @@
+"""What AWS offers where, at which price and under which quota: dated tables, read without calling AWS.
+
+The tables and their sources stand in `infra/tables/` (its README dates them). Zones are zone ids
+such as use1-az4, which mean the same place in every account.
+"""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from control_lambda.core.fleet import Accelerator, Market
+
+TABLES: Final = Path(__file__).parent / "tables"
+PRICES_DATE: Final = "2026-07-20"
+
+# Where EKS puts no control plane; node groups follow it, so that every subnet serves both.
+# https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html, read 2026-11-22.
+WITHOUT_EKS: Final = frozenset({"use1-az3", "usw1-az2", "cac1-az3"})
+
+# Service Quotas codes (service `ec2`) of the vCPU quotas that the column `quota` names.
+# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html, read 2026-11-22.
+_QUOTA_CODES: Final[Mapping[str, Mapping[Market, str]]] = {
+    "standard": {"on-demand": "L-1216C47A", "spot": "L-34B43A08"},
+    "g": {"on-demand": "L-DB2E81BA", "spot": "L-3819A6DF"},
+    "inf": {"on-demand": "L-1945791B", "spot": "L-B5D1601B"},
+    "trn": {"on-demand": "L-2C3B7624", "spot": "L-6B0D517C"},
+}
+
+
+class UnknownInstanceTypeError(ValueError):
+    """The tables hold nothing about this instance type; the message lists those that they hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceType:
+    """An EC2 instance type: `devices` accelerators of the family `accelerator`, `memory_mib` of RAM.
+
+    `quota` is the family whose vCPU quota it counts against.
+    """
+
+    name: str
+    accelerator: Accelerator
+    devices: int
+    vcpus: int
+    memory_mib: int
+    quota: str
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """USD per hour for Linux; `spot` is the mean over the region's zones, None where not recorded."""
+
+    on_demand: float
+    spot: float | None
+
+
+def instance_type(name: str) -> InstanceType:
+    """The instance type of that name.
+
+    Raises:
+        UnknownInstanceTypeError: the tables do not hold it.
+    """
+    known = _instance_types()
+    if name not in known:
+        raise UnknownInstanceTypeError(
+            f"{name!r} is not in infra/tables/instance_types.csv; valid: {', '.join(known)}"
+        )
+    return known[name]
+
+
+def vcpus(name: str) -> int:
+    """The vCPUs of the instance type, in which EC2 counts its quotas."""
+    return instance_type(name).vcpus
+
+
+def devices(name: str) -> int:
+    """How many accelerators the instance type has; 0 for one without."""
+    return instance_type(name).devices
+
+
+def regions() -> tuple[str, ...]:
+    """The regions that the table of zones knows."""
+    return tuple(sorted({region for region, _ in _zones()}))
+
+
+def zones_offering(region: str, name: str) -> tuple[str, ...]:
+    """The zone ids of `region` that offer the instance type and can hold an EKS cluster; may be empty."""
+    return _zones().get((region, name), ())
+
+
+def regions_offering(name: str) -> tuple[str, ...]:
+    """The regions with at least one zone that offers the instance type."""
+    return tuple(region for region in regions() if zones_offering(region, name))
+
+
+def price_usd_per_hour(region: str, name: str, market: Market) -> float | None:
+    """The recorded price in USD per hour; None where none is recorded."""
+    price = _prices().get((region, name))
+    if price is None:
+        return None
+    return price.spot if market == "spot" else price.on_demand
+
+
+def quota_code(name: str, market: Market) -> str:
+    """The Service Quotas code (service `ec2`) whose vCPUs an instance of this type counts against.
+
+    Raises:
+        UnknownInstanceTypeError: the tables do not hold the type.
+    """
+    return _QUOTA_CODES[instance_type(name).quota][market]
+
+
+@cache
+def _instance_types() -> Mapping[str, InstanceType]:
+    return {
+        row["instance_type"]: InstanceType(
+            row["instance_type"],
+            _accelerator(row["accelerator"]),
+            int(row["devices"]),
+            int(row["vcpus"]),
+            int(row["memory_mib"]),
+            row["quota"],
+        )
+        for row in _rows("instance_types.csv")
+    }
+
+
+def _accelerator(text: str) -> Accelerator:
+    match text:
+        case "neuron" | "nvidia" | "cpu":
+            return text
+        case _:
+            raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}")
+
+
+@cache
+def _zones() -> Mapping[tuple[str, str], tuple[str, ...]]:
+    return {
+        (row["region"], row["instance_type"]): tuple(
+            zone for zone in row["zones"].split() if zone not in WITHOUT_EKS
+        )
+        for row in _rows("zones.csv")
+    }
+
+
+@cache
+def _prices() -> Mapping[tuple[str, str], Price]:
+    return {
+        (row["region"], row["instance_type"]): Price(
+            float(row["on_demand_usd_per_hour"]),
+            float(row["spot_usd_per_hour"]) if row["spot_usd_per_hour"] else None,
+        )
+        for row in _rows("prices.csv")
+    }
+
+
+def _rows(name: str) -> Iterator[Mapping[str, str]]:
+    with (TABLES / name).open(encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)

@@ -1,0 +1,133 @@
+"""The serving pods of a pool: a Deployment with one pod for each of its nodes."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from control_lambda.core.fleet import Accelerator, Pool, Unit
+from infra.catalog import InstanceType
+from infra.manifests.common import (
+    GRACE_SECONDS,
+    PORT,
+    PRE_STOP_SECONDS,
+    SCRATCH,
+    SERVER,
+    Manifest,
+    container_security,
+    environment,
+    http_probe,
+    labels,
+    manifest,
+    pod_security,
+)
+from infra.nodes import POOL_LABEL
+
+CACHE: Final = "/cache"
+
+_DEVICE_RESOURCES: Final[Mapping[Accelerator, str]] = {
+    "nvidia": "nvidia.com/gpu",
+    "neuron": "aws.amazon.com/neuron",
+}
+# The node is the pod's alone but for the agents that run on every node; these shares leave them room
+# on the smallest instance type of the tables (8 GiB, 4 vCPUs).
+_CPU_SHARE: Final = 0.5
+_MEMORY_REQUEST_SHARE: Final = 0.6
+_MEMORY_LIMIT_SHARE: Final = 0.8
+# What the node's 150 GiB volume can spare beside images: weights and compiled graphs, and scratch.
+_CACHE_SIZE: Final = "80Gi"
+_SCRATCH_SIZE: Final = "10Gi"
+_STARTUP_SECONDS: Final = 300  # importing the frameworks from a cold disk; loading the model is readiness
+
+
+def deployment_name(pool: str) -> str:
+    """The name of the pool's Deployment."""
+    return f"server-{pool}"
+
+
+def deployment(
+    *, unit: Unit, pool: Pool, instance_type: InstanceType, image: str, variables: Mapping[str, str]
+) -> Manifest:
+    """The pool's Deployment, without `replicas`: the pool's autoscaler owns them.
+
+    One pod per node, so a rollout has no room for a surge: it takes a pod away before it adds one.
+    """
+    name = deployment_name(pool.name)
+    selector = labels(SERVER, unit=unit.name, pool=pool.name)
+    spec = {
+        "revisionHistoryLimit": 3,
+        "progressDeadlineSeconds": _progress_deadline(unit),
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}},
+        "selector": {"matchLabels": selector},
+        "template": {
+            "metadata": {"labels": selector},
+            "spec": _pod(selector, pool.name, _container(instance_type, image, variables)),
+        },
+    }
+    return manifest("apps/v1", "Deployment", name, {"spec": spec}, labelled=selector)
+
+
+def _progress_deadline(unit: Unit) -> int:
+    """Seconds without a pod becoming ready after which a rollout counts as failed: thrice a start."""
+    return max(600, round(3 * unit.profile.start_seconds))
+
+
+def _pod(selector: Mapping[str, str], pool: str, container: Manifest) -> Manifest:
+    return {
+        "serviceAccountName": SERVER,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "securityContext": pod_security(),
+        "nodeSelector": {POOL_LABEL: pool},
+        "tolerations": _tolerations(pool),
+        "affinity": _one_per_node(selector),
+        "containers": [container],
+        "volumes": [
+            {"name": "cache", "emptyDir": {"sizeLimit": _CACHE_SIZE}},
+            {"name": "scratch", "emptyDir": {"sizeLimit": _SCRATCH_SIZE}},
+        ],
+    }
+
+
+def _tolerations(pool: str) -> list[Manifest]:
+    """The pool's own taint, and those that clusters usually put on accelerators."""
+    own = {"key": POOL_LABEL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
+    usual = [
+        {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+        for resource in _DEVICE_RESOURCES.values()
+    ]
+    return [own, *usual]
+
+
+def _one_per_node(selector: Mapping[str, str]) -> Manifest:
+    """The loop counts a node as one server: a second pod would share its device or, on CPUs, its cores."""
+    term = {"labelSelector": {"matchLabels": dict(selector)}, "topologyKey": "kubernetes.io/hostname"}
+    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+
+
+def _container(instance_type: InstanceType, image: str, variables: Mapping[str, str]) -> Manifest:
+    return {
+        "name": SERVER,
+        "image": image,
+        "env": environment(variables),
+        "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
+        "resources": _resources(instance_type),
+        "securityContext": container_security(),
+        "volumeMounts": [{"name": "cache", "mountPath": CACHE}, SCRATCH],
+        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        "startupProbe": http_probe("/health/live", period=5, failures=_STARTUP_SECONDS // 5),
+        "livenessProbe": http_probe("/health/live", period=10, failures=6),
+        "readinessProbe": http_probe("/health/ready", period=5, failures=2),
+    }
+
+
+def _resources(instance_type: InstanceType) -> dict[str, Any]:
+    """Every accelerator of the node, and shares of its cores and memory."""
+    requests: dict[str, str] = {
+        "cpu": f"{round(1000 * _CPU_SHARE * instance_type.vcpus)}m",
+        "memory": f"{round(_MEMORY_REQUEST_SHARE * instance_type.memory_mib)}Mi",
+    }
+    limits = {"memory": f"{round(_MEMORY_LIMIT_SHARE * instance_type.memory_mib)}Mi"}
+    resource = _DEVICE_RESOURCES.get(instance_type.accelerator)
+    if resource:
+        requests[resource] = limits[resource] = str(instance_type.devices)
+    return {"requests": requests, "limits": limits}

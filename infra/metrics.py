@@ -1,0 +1,98 @@
+"""The metrics of one deployed fleet, as alarms and the dashboard ask for them.
+
+Names and dimensions are those of `control_lambda.core.names`; the dimension Fleet holds the cluster's name.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from aws_cdk import Duration
+from aws_cdk import aws_cloudwatch as cloudwatch
+
+from control_lambda.core import names
+from control_lambda.core.fleet import Objective
+
+MINUTE: Final = Duration.minutes(1)
+FIVE_MINUTES: Final = Duration.minutes(5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetMetrics:
+    """The metrics of the fleet in `cluster_name` behind `load_balancer`, named as in its ARN: app/name/id."""
+
+    cluster_name: str
+    load_balancer: str
+
+    def of_fleet(
+        self, metric: str, statistic: str, period: Duration = MINUTE, label: str | None = None
+    ) -> cloudwatch.Metric:
+        """A metric of the whole fleet."""
+        return self._own(metric, {}, statistic, period, label)
+
+    def of_unit(self, metric: str, unit: str, statistic: str, period: Duration = MINUTE) -> cloudwatch.Metric:
+        """A metric of one unit, labelled with its name."""
+        return self._own(metric, {names.UNIT: unit}, statistic, period, unit)
+
+    def of_pool(self, metric: str, pool: str, statistic: str, period: Duration = MINUTE) -> cloudwatch.Metric:
+        """A metric of one pool, labelled with its name."""
+        return self._own(metric, {names.POOL: pool}, statistic, period, pool)
+
+    def of_load_balancer(
+        self, metric: str, statistic: str, period: Duration = MINUTE, label: str | None = None
+    ) -> cloudwatch.Metric:
+        """A metric of the load balancer over all of its target groups."""
+        return cloudwatch.Metric(
+            namespace=names.LOAD_BALANCER_NAMESPACE,
+            metric_name=metric,
+            dimensions_map={names.LOAD_BALANCER: self.load_balancer},
+            statistic=statistic,
+            period=period,
+            label=label,
+        )
+
+    def missed(self, objective: Objective, period: Duration = FIVE_MINUTES) -> cloudwatch.MathExpression:
+        """The share (percent) of all requests that were not answered within the objective's seconds.
+
+            missed = 100 (R + F + U + E - S·PR/100) / (R + F + U)
+
+        R RequestCount, F HTTP_Fixed_Response_Count, U HTTPCode_ELB_503_Count (requests that found no target,
+        which R omits), E HTTPCode_Target_5XX_Count (a fast error is no answer), S the samples of
+        TargetResponseTime and PR the percentage of them within the objective. What got no answer at all is
+        in R but not in S. It errs on the safe side: an error that came late counts twice. SUM takes whatever
+        series has data, so that absent counts are no gap.
+        """
+        within = cloudwatch.Stats.percentile_rank(objective.latency_seconds)
+        in_time = cloudwatch.MathExpression(
+            expression="-1 * answered * within / 100",
+            using_metrics={
+                "answered": self.of_load_balancer(names.TARGET_RESPONSE_TIME, "SampleCount", period),
+                "within": self.of_load_balancer(names.TARGET_RESPONSE_TIME, within, period),
+            },
+            period=period,
+        )
+        came = "requests, fixed, untargeted"
+        return cloudwatch.MathExpression(
+            expression=f"100 * SUM([{came}, errors, minus_in_time]) / SUM([{came}])",
+            using_metrics={
+                "requests": self.of_load_balancer(names.REQUEST_COUNT, "Sum", period),
+                "fixed": self.of_load_balancer(names.FIXED_RESPONSE_COUNT, "Sum", period),
+                "untargeted": self.of_load_balancer(names.ELB_503_COUNT, "Sum", period),
+                "errors": self.of_load_balancer(names.TARGET_5XX_COUNT, "Sum", period),
+                "minus_in_time": in_time,
+            },
+            label="missed (%)",
+            period=period,
+        )
+
+    def _own(
+        self, metric: str, of: Mapping[str, str], statistic: str, period: Duration, label: str | None
+    ) -> cloudwatch.Metric:
+        return cloudwatch.Metric(
+            namespace=names.NAMESPACE,
+            metric_name=metric,
+            dimensions_map={names.FLEET: self.cluster_name, **of},
+            statistic=statistic,
+            period=period,
+            label=label,
+        )

@@ -1,0 +1,117 @@
+"""What CloudWatch holds after a replay of the twin: the loop's metrics, and the load balancer's."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from control_lambda.core import names
+from control_lambda.core.fleet import Fleet, Pool
+from control_lambda.emf import metrics_of
+from tests.infra.alarm_evaluator import Metrics
+from twin.moto_gaps.minutes import MINUTE, minute_of
+from twin.nodes import Event, Refused
+from twin.plant import Served
+from twin.queues import LOST, NO_TARGET, NO_UNIT, SERVED
+from twin.replay import replay
+from twin.steering import CoreSteering, Record, Steering
+from twin.trace import CapacityTrace, Demand, DemandOptions, Prices
+from twin.world import EPOCH, Scenario, World
+
+CLUSTER: Final = "fulcrum-test"
+LOAD_BALANCER: Final = "app/fulcrum/0123456789abcdef"
+TICK: Final = "tick"
+HOUR_MINUTES: Final = 60
+# A replay begins with one node per pool, whatever demand is; what it does then is no normal hour.
+WARM_UP_MINUTES: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """A replay from minute 0 (epoch seconds `EPOCH`) on: its requests, and its decision records."""
+
+    fleet: Fleet
+    minutes: int
+    traffic: Mapping[int, Served]
+    records: Sequence[Record]
+    refused: Sequence[Refused]
+
+    def metrics(self, records: Sequence[Record] | None = None) -> Metrics:
+        """What CloudWatch holds, the loop's metrics from other `records` where they are given."""
+        metrics = Metrics()
+        for start, served in self.traffic.items():
+            _put_traffic(metrics, start, served)
+            metrics.put("AWS/Lambda", "Errors", {"FunctionName": TICK}, start, [0])
+        for record in self.records if records is None else records:
+            put_record(metrics, record, minute_of(record["at"]))
+        for refused in self.refused:
+            dimensions = {names.FLEET: CLUSTER, names.POOL: refused.pool, names.KIND: refused.kind.value}
+            metrics.put(names.NAMESPACE, names.CAPACITY_ERRORS, dimensions, minute_of(refused.at), [1])
+        for minute in range(0, self.minutes, HOUR_MINUTES):
+            put_prices(metrics, self.fleet.pools, EPOCH + minute * MINUTE)
+        return metrics
+
+    def watched(self, first: int = WARM_UP_MINUTES) -> range:
+        """The minutes (epoch seconds) from minute `first` on."""
+        return range(EPOCH + first * MINUTE, EPOCH + self.minutes * MINUTE, MINUTE)
+
+
+class _Watched(CoreSteering):
+    """The loop, with the refused launches kept that were announced to it."""
+
+    def __init__(self, world: World, refused: list[Refused]) -> None:
+        super().__init__(world)
+        self._refused = refused
+
+    def react(self, events: Sequence[Event]) -> Record | None:
+        """Act on what AWS has announced."""
+        self._refused.extend(event for event in events if isinstance(event, Refused))
+        return super().react(events)
+
+
+def run(fleet: Fleet, requests: Sequence[int], limits: Mapping[str, Sequence[int]] | None = None) -> Replayed:
+    """Replay that many requests in each minute, with at most so many nodes by pool and minute."""
+    demand = Demand(np.array(requests, dtype=np.int64), DemandOptions(), seed=3, epoch=EPOCH)
+    capacity = CapacityTrace({pool: list(limit) for pool, limit in (limits or {}).items()})
+    traffic: dict[int, Served] = {}
+    refused: list[Refused] = []
+
+    def steer(world: World) -> Steering:
+        world.observe(lambda start, served: traffic.update({start: served}))
+        return _Watched(world, refused)
+
+    scenario = Scenario(fleet, demand, capacity, Prices({}), seed=3)
+    records = replay(scenario, "merit-order", steer).records
+    return Replayed(fleet, len(requests), traffic, records, refused)
+
+
+def put_record(metrics: Metrics, record: Record, minute: int) -> None:
+    """Put what the tick's Lambda would put."""
+    for dimensions, told in metrics_of(record, CLUSTER):
+        for name, (_, value) in told.items():
+            metrics.put(names.NAMESPACE, name, dimensions, minute, [value])
+
+
+def put_prices(metrics: Metrics, pools: Sequence[Pool], minute: int) -> None:
+    """Put what the signals Lambda would put every hour."""
+    for pool in pools:
+        dimensions = {names.FLEET: CLUSTER, names.POOL: pool.name}
+        metrics.put(names.NAMESPACE, names.PRICE_USD_PER_HOUR, dimensions, minute, [pool.price_usd_per_hour])
+
+
+def _put_traffic(metrics: Metrics, minute: int, served: Served) -> None:
+    """Zero counts are absent, as the load balancer reports."""
+    counts = {
+        names.REQUEST_COUNT: int(np.count_nonzero(served.unit >= 0)),
+        names.TARGET_5XX_COUNT: int(np.count_nonzero(served.outcome == LOST)),
+        names.FIXED_RESPONSE_COUNT: int(np.count_nonzero(served.outcome == NO_UNIT)),
+        names.ELB_503_COUNT: int(np.count_nonzero(served.outcome == NO_TARGET)),
+    }
+    values = {name: np.ones(count) for name, count in counts.items() if count}
+    latencies = served.latency[served.outcome == SERVED]
+    if len(latencies):
+        values[names.TARGET_RESPONSE_TIME] = latencies.astype(np.float64)
+    for name, counted in values.items():
+        dimensions = {names.LOAD_BALANCER: LOAD_BALANCER}
+        metrics.put(names.LOAD_BALANCER_NAMESPACE, name, dimensions, minute, counted)

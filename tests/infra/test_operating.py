@@ -1,0 +1,78 @@
+"""The operating guide keeps what it promises: its links lead somewhere, its figures are the estimate's."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from infra.estimate import estimate
+from infra.settings import Settings
+from tests.infra import alarmed
+
+ROOT: Final = Path(__file__).parents[2]
+GUIDE: Final = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+HEADINGS: Final = re.findall(r"^#{1,3} (.+)$", GUIDE, re.MULTILINE)
+
+
+def anchor(heading: str) -> str:
+    """The heading as a link names it."""
+    return re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-"))
+
+
+def section(heading: str) -> str:
+    """What stands below the heading."""
+    return re.split(rf"^#+ {re.escape(heading)}$", GUIDE, flags=re.MULTILINE)[1].partition("\n## ")[0]
+
+
+def test_every_heading_stands_once() -> None:
+    """A second one of the same name could not be linked to."""
+    assert len({anchor(heading) for heading in HEADINGS}) == len(HEADINGS)
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)]+)\)", GUIDE))))
+def test_every_link_leads_somewhere(target: str) -> None:
+    """To a heading of this page, or to a file of the project."""
+    if target.startswith("#"):
+        assert target[1:] in {anchor(heading) for heading in HEADINGS}
+    else:
+        assert (ROOT / "docs" / target.partition("#")[0]).is_file()
+
+
+def test_every_alarm_stands_in_the_table_with_the_heading_that_it_names() -> None:
+    """Whoever reads the alarm's name finds the same way as whoever reads its description."""
+    rows = dict(
+        re.findall(r"^\| `([\w-]+?)(?:-POOL)?` \|.*\(#([\w-]+)\) \|$", section("Alarms"), re.MULTILINE)
+    )
+    pools = "|".join(pool.name for pool in alarmed.FLEET.pools)
+    told = {
+        re.sub(rf"-({pools})$", "", alarm["AlarmName"].removeprefix(f"{alarmed.STACK}-")): alarm[
+            "AlarmDescription"
+        ].rpartition("#")[2]
+        for alarm in alarmed.resources("AWS::CloudWatch::Alarm")
+    }
+    assert rows == told
+
+
+def test_what_an_idle_fleet_costs_is_what_the_estimate_says(new_settings: Callable[..., Settings]) -> None:
+    """In whole USD, each line and the sum."""
+
+    def whole(usd: float) -> int:
+        return int(usd + 0.5)
+
+    found = {line.name: line.minimum for line in estimate(new_settings()).fixed}
+    assert estimate(new_settings()).total.minimum == pytest.approx(sum(found.values()))
+    written = [
+        int(usd)
+        for usd in re.findall(r"\| \**(\d+)\** \|$", section("What it costs when idle"), re.MULTILINE)
+    ]
+    assert written == [
+        whole(found["EKS control plane"]),
+        whole(next(usd for name, usd in found.items() if name.startswith("system nodes"))),
+        whole(found["NAT gateways, 1"] + found["public addresses, 1"]),
+        whole(found["load balancer"]),
+        whole(found["CloudWatch: metrics, alarms, dashboard, logs"]),
+        whole(found["the loop: Lambda and DynamoDB"] + found["KMS key"]),
+        whole(sum(found.values())),
+    ]
