@@ -1,0 +1,138 @@
+"""What all backends share: loading a diffusers pipeline, and making pictures with it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from diffusers import AutoPipelineForText2Image
+from diffusers.utils import logging as diffusers_logging
+from PIL.Image import Image
+
+from containers.serving.backends.protocol import (
+    DeviceError,
+    DeviceOutOfMemoryError,
+    Picture,
+    Served,
+    Shape,
+    Work,
+)
+from containers.serving.noise import generators, initial_noise
+from containers.serving.settings import Settings
+
+# How CPU (torch), CUDA libraries and the Neuron runtime say in a plain RuntimeError that memory is short.
+_MEMORY_TEXTS: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "not enough memory",
+    "cublas_status_alloc_failed",
+    "nrt_resource",
+    "failed to allocate",
+)
+
+
+class PipelineBackend:
+    """`protocol.Backend` around a pipeline that stands ready on its device."""
+
+    def __init__(self, pipeline: Any, served: Served, batch_sizes: Sequence[int]) -> None:
+        self.served = served
+        self.batch_sizes = tuple(batch_sizes)
+        self._pipeline = pipeline
+
+    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+        """Make the pictures; see the protocol."""
+        return render(self._pipeline, pictures)
+
+
+class StaticBackend(PipelineBackend):
+    """One that was compiled for a few batch sizes: a batch is filled up to the next of them."""
+
+    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+        """Make the pictures, and some more that nobody sees."""
+        size = next(size for size in self.batch_sizes if size >= len(pictures))
+        filled = [*pictures, *[pictures[-1]] * (size - len(pictures))]
+        return super().generate(filled)[: len(pictures)]
+
+
+def load_pipeline(settings: Settings, directory: Path, dtype: torch.dtype) -> Any:
+    """The text-to-image pipeline saved in `directory`, its weights as `dtype`, on the CPU.
+
+    Memory is saved where it costs no time (the VAE decodes a batch one by one), and with `low_memory`
+    also where it does.
+    """
+    diffusers_logging.disable_progress_bar()
+    pipeline: Any = AutoPipelineForText2Image.from_pretrained(
+        directory, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.enable_slicing()
+    if settings.low_memory:
+        pipeline.enable_attention_slicing()
+        pipeline.vae.enable_tiling()
+    return pipeline
+
+
+def shapes_of(settings: Settings, pipeline: Any) -> tuple[Shape, ...]:
+    """The sizes to serve: as set, else the one that the model was trained for."""
+    if settings.shapes:
+        return settings.shapes
+    sample = getattr(pipeline, "default_sample_size", None) or pipeline.unet.config.sample_size
+    height, width = (sample, sample) if isinstance(sample, int) else sample
+    return (Shape(width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor),)
+
+
+def powers_of_two(most: int) -> tuple[int, ...]:
+    """1, 2, 4, … up to `most`: where batching gains, it gains by doubling."""
+    return tuple(2**exponent for exponent in range(most.bit_length()))
+
+
+def compiled_for(settings: Settings, shapes: tuple[Shape, ...]) -> Served:
+    """What a backend makes whose graphs are fixed: with guidance, or without it, as requests usually are."""
+    return Served(shapes, Work(shapes[0], settings.steps, settings.guidance_scale).is_guided)
+
+
+def render(pipeline: Any, pictures: Sequence[Picture]) -> list[Image]:
+    """Make the pictures in one call of the pipeline; they share their `work`.
+
+    Raises:
+        DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short.
+    """
+    taken = signature(pipeline.__call__).parameters
+    arguments = _arguments(pipeline, pictures)
+    with device_errors():
+        answer = pipeline(**{name: value for name, value in arguments.items() if name in taken})
+    return list(answer.images)
+
+
+def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
+    work = pictures[0].work
+    sources = generators([picture.seed for picture in pictures])
+    arguments = {
+        "prompt": [picture.prompt for picture in pictures],
+        "latents": initial_noise(pipeline, work.shape, sources).to(pipeline.device, pipeline.dtype),
+        "generator": sources,
+        "width": work.shape.width,
+        "height": work.shape.height,
+        "num_inference_steps": work.steps,
+        "guidance_scale": work.guidance_scale,
+        "output_type": "pil",
+    }
+    if work.has_negative_prompt:
+        arguments["negative_prompt"] = [picture.negative_prompt for picture in pictures]
+    return arguments
+
+
+@contextmanager
+def device_errors() -> Iterator[None]:
+    """Turn what torch and the runtimes below it raise into the errors of the protocol."""
+    try:
+        yield
+    except RuntimeError as error:
+        text = f"{type(error).__name__}: {error}"
+        if any(mark in text.lower() for mark in _MEMORY_TEXTS):
+            if torch.cuda.is_initialized():
+                torch.cuda.empty_cache()
+            raise DeviceOutOfMemoryError(text) from error
+        raise DeviceError(text) from error

@@ -1,0 +1,100 @@
+"""What the server asks of a backend, and how a backend says that it failed."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Shape:
+    """The size of a picture in pixels."""
+
+    width: int
+    height: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read `512x768` (width x height).
+
+        Raises:
+            ValueError: when it is no such text, or a side is not a positive multiple of 8.
+        """
+        found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+        sides = [int(side) for side in found.groups()] if found else [0]
+        if any(side == 0 or side % 8 for side in sides):
+            raise ValueError(f"{text!r} is no size; valid: WIDTHxHEIGHT in multiples of 8, such as 512x512")
+        return cls(*sides)
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.width * self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What pictures must share to be made in one batch, and what sets how long one takes."""
+
+    shape: Shape
+    steps: int
+    guidance_scale: float
+    has_negative_prompt: bool = False
+    """Part of it because SDXL takes no negative prompt for something else than an empty one."""
+
+    @property
+    def is_guided(self) -> bool:
+        """Whether diffusers computes each step twice, with and without the prompt."""
+        return self.guidance_scale > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One picture to make; equal values give equal pictures, on every accelerator and in any batch."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    work: Work
+
+
+class DeviceError(RuntimeError):
+    """The device failed; the pictures of this batch are lost, a later batch may work."""
+
+
+class DeviceOutOfMemoryError(DeviceError):
+    """The device has not enough memory for this batch; the device itself is well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a backend makes."""
+
+    shapes: tuple[Shape, ...]
+    """The sizes, the default first."""
+    guided: bool | None = None
+    """Compiled for work with guidance (True) or without (False); None: both will do."""
+
+
+class Backend(Protocol):
+    """A loaded model on one device. All its methods are called from one thread."""
+
+    @property
+    def served(self) -> Served:
+        """What it makes."""
+
+    @property
+    def batch_sizes(self) -> Sequence[int]:
+        """The batch sizes that differ in how they run, ascending; every number up to the last is taken."""
+
+    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+        """Make the pictures, which share their `work`, in order; at most the largest batch size.
+
+        Raises:
+            DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short.
+        """

@@ -1,0 +1,137 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from containers.serving.backends.diffusion import (
+    PipelineBackend,
+    StaticBackend,
+    compiled_for,
+    device_errors,
+    load_pipeline,
+    powers_of_two,
+    render,
+    shapes_of,
+)
+from containers.serving.backends.protocol import (
+    DeviceError,
+    DeviceOutOfMemoryError,
+    Picture,
+    Served,
+    Shape,
+    Work,
+)
+from containers.serving.settings import Settings
+from tests.containers.serving import families
+
+SHAPE = Shape(64, 64)
+WORK = Work(SHAPE, 2, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"),
+    [
+        (families.xl, "StableDiffusionXLPipeline"),
+        (families.sd3, "StableDiffusion3Pipeline"),
+        (families.flux, "FluxPipeline"),
+    ],
+)
+def test_every_family_is_served_through_the_same_call(
+    family: Callable[[], Any], kind: str, tmp_path: Path
+) -> None:
+    """Loaded by diffusers' auto class; a batch agrees with its pictures made alone."""
+    family().save_pretrained(tmp_path)
+    pipeline = load_pipeline(Settings(), tmp_path, torch.float32)
+    assert type(pipeline).__name__ == kind
+    pictures = [Picture(f"{number} cats", "", number, WORK) for number in range(2)]
+    together = [np.asarray(image, np.int16) for image in render(pipeline, pictures)]
+    alone = [np.asarray(render(pipeline, [picture])[0], np.int16) for picture in pictures]
+    assert together[0].shape == (64, 64, 3)
+    assert np.abs(together[0] - together[1]).max() > 10
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one - other).max() <= 1
+
+
+def test_low_memory_makes_the_same_picture(tiny_directory: Path, cpu_backend: PipelineBackend) -> None:
+    """Sliced attention and a tiled VAE: at a size of one tile the picture is the same."""
+    pipeline = load_pipeline(Settings(low_memory=True), tiny_directory, torch.float32)
+    assert pipeline.vae.use_tiling
+    picture = Picture("a cat", "", 1, WORK)
+    (sliced,), (plain,) = render(pipeline, [picture]), cpu_backend.generate([picture])
+    assert np.abs(np.asarray(sliced, np.int16) - np.asarray(plain, np.int16)).max() <= 1
+
+
+def test_half_precision_starts_from_the_same_noise(
+    tiny_directory: Path, cpu_backend: PipelineBackend
+) -> None:
+    """bfloat16 shows the same picture as float32, coarser: the noise is drawn before it is rounded."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.bfloat16)
+    picture = Picture("a cat", "", 1, WORK)
+    other = Picture("a cat", "", 2, WORK)
+    half, full, another = (
+        np.asarray(image, np.float64)
+        for image in (
+            *render(pipeline, [picture]),
+            *cpu_backend.generate([picture]),
+            *render(pipeline, [other]),
+        )
+    )
+    assert np.abs(half - full).mean() < np.abs(half - another).mean() / 10
+
+
+def test_a_static_backend_fills_its_batches(tiny_directory: Path) -> None:
+    """Only compiled batch sizes run; the fillers are not returned."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    sizes: list[int] = []
+    pipeline.unet.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[0]))
+    backend = StaticBackend(pipeline, Served((SHAPE,)), (2, 4))
+    made = backend.generate([Picture("a cat", "", seed, WORK) for seed in (1, 2, 3)])
+    assert len(made) == 3
+    assert set(sizes) == {8}  # four pictures, each with and without its prompt
+    sizes.clear()
+    assert len(backend.generate([Picture("a cat", "", 1, WORK)])) == 1
+    assert set(sizes) == {4}
+
+
+def test_set_shapes_come_before_the_models_own(cpu_settings: Settings, tiny_directory: Path) -> None:
+    """SHAPES, in its order; the first is the default."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    chosen = cpu_settings.model_copy(update={"shapes": (Shape(128, 64), SHAPE)})
+    assert shapes_of(chosen, pipeline) == (Shape(128, 64), SHAPE)
+    assert shapes_of(Settings(), pipeline) == (SHAPE,)
+
+
+def test_compiled_graphs_are_for_the_usual_guidance() -> None:
+    """Above 1 the denoiser's batch is twice the pictures."""
+    assert compiled_for(Settings(guidance_scale=7.5), (SHAPE,)) == Served((SHAPE,), guided=True)
+    assert compiled_for(Settings(guidance_scale=0), (SHAPE,)) == Served((SHAPE,), guided=False)
+
+
+def test_batches_double() -> None:
+    """Up to the largest allowed, and not beyond."""
+    assert [powers_of_two(most) for most in (1, 4, 7)] == [(1,), (1, 2, 4), (1, 2, 4)]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate"),
+        RuntimeError("nrt_load: status=4 (NRT_RESOURCE)"),
+    ],
+)
+def test_every_way_to_say_that_memory_is_short_is_understood(error: RuntimeError) -> None:
+    """Of torch's CPU allocator, CUDA's, and the Neuron runtime."""
+    with pytest.raises(DeviceOutOfMemoryError), device_errors():
+        raise error
+
+
+def test_any_other_runtime_error_is_the_devices() -> None:
+    """And is no shortage of memory."""
+    with pytest.raises(DeviceError, match="illegal memory access") as told, device_errors():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    assert not isinstance(told.value, DeviceOutOfMemoryError)

@@ -1,0 +1,39 @@
+"""`python -m tests.containers.serving.fake_server PORT`: the real server around a device of known pace.
+
+It starts in a second, where the real model needs its libraries, and stops as the real one does.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+from PIL.Image import Image
+
+from containers.serving.app import create_app
+from containers.serving.backends.protocol import Picture
+from containers.serving.engine import Engine
+from containers.serving.server import make_server, serve
+from containers.serving.settings import Settings
+from tests.containers.serving.fake_backend import FakeBackend
+
+BATCH_SECONDS = 0.1
+
+
+class PacedBackend(FakeBackend):
+    """Every batch takes its time."""
+
+    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+        """Make the pictures, slowly."""
+        time.sleep(BATCH_SECONDS)
+        return super().generate(pictures)
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    settings = Settings(host="127.0.0.1", port=int(sys.argv[1]), steps=1, drain_seconds=3)
+    engine = Engine(settings, PacedBackend)
+    serve(make_server(settings, create_app(engine), engine))
+
+
+if __name__ == "__main__":
+    main()
