@@ -5,12 +5,14 @@ PYTHON := .venv/bin/python
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 INSTALL = $(PYTHON) -m pip install --quiet --no-input --disable-pip-version-check
 ANNOUNCE = awk -F ':.*\#\# ' '$$1 == "$@" {print "$@: " $$2}' Makefile
+# Without validation synthesis takes half as long; cfn-lint and cdk-nag check the template in the tests.
+CDK := aws-cdk@2.1148.1# npm's `latest` is another, incompatible command line
 SEED := 2503# of the random order of the tests: the same on every run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench help
+.PHONY: demo test check synth bench help
 
 demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 1 minute)
 	@$(ANNOUNCE)
@@ -24,8 +26,12 @@ check: .venv/installed-dev ## style, layout, types and the direction of imports 
 	@$(ANNOUNCE)
 	@$(PYTHON) -m ruff check
 	@$(PYTHON) -m ruff format --check
-	@$(PYTHON) -m mypy --strict control_lambda twin tests
+	@$(PYTHON) -m mypy --strict app.py containers control_lambda infra twin tests
 	@.venv/bin/lint-imports --no-logo
+
+synth: .venv/installed-infra ## the CloudFormation template of the stack, offline; writes cdk.out (about 10 seconds)
+	@$(ANNOUNCE)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" CDK_VALIDATION=false npx --yes $(CDK) synth --quiet
 
 bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench (half an hour or more on two cores)
 	@$(ANNOUNCE)
@@ -40,11 +46,17 @@ help: ## this list
 	@$(INSTALL) -r $<
 	@touch $@
 
-.venv/installed-dev: requirements-dev.txt requirements.txt
+.venv/installed-infra: requirements-infra.txt requirements.txt
+	@$(MAKE_VENV)
+	@echo "install: what $< lists, into .venv; about 1 minute, only when the list has changed"
+	@$(INSTALL) -r $<
+	@touch $@ .venv/installed
+
+.venv/installed-dev: requirements-dev.txt requirements-infra.txt requirements-serving.txt requirements.txt
 	@$(MAKE_VENV)
 	@echo "install: what $< lists, into .venv; about 2 minutes, only when the list has changed"
 	@$(INSTALL) -r $<
-	@touch $@ .venv/installed
+	@touch $@ .venv/installed .venv/installed-infra
 
 # Leaves a working .venv alone and makes a missing or half-made one anew.
 define MAKE_VENV

@@ -55,7 +55,7 @@ def act(
     if observe:
         return outcome
     writer = _Writer(actuators, remaining, outcome)
-    certain = writer.weights(decision, snapshot)
+    certain = writer.weights(decision, snapshot) & writer.class_weights(decision, snapshot)
     for pool in decision.resume:
         writer.resume(pool)
     keeping, taking = _by_harm(decision.sizes, snapshot)
@@ -102,6 +102,29 @@ class _Writer:
         self.outcome.weights = stands
         if dict(stands) != dict(decision.weights):
             self.outcome.failures.append(f"foreign-weights: read back {stands}, wrote {decision.weights}")
+            return False
+        return True
+
+    def class_weights(self, decision: Decision, snapshot: Snapshot) -> bool:
+        """Write the rows of query classes that change; say whether they now stand as decided."""
+        certain = [
+            self._class_row(name, row, snapshot.class_weights.get(name))
+            for name, row in decision.class_weights.items()
+        ]
+        return all(certain)
+
+    def _class_row(self, name: str, row: Mapping[str, int], before: Mapping[str, int] | None) -> bool:
+        what = f"weights of class {name}"
+        if self._out_of_time(what):
+            return False
+        try:
+            stands = self.actuators.set_class_weights(name, row)
+        except FAILED_CALL as error:
+            self._failed(what, error)
+            return False
+        self._wrote("class weights", name, before, stands)
+        if dict(stands) != dict(row):
+            self.outcome.failures.append(f"foreign-weights: class {name}: read back {stands}, wrote {row}")
             return False
         return True
 

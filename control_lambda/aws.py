@@ -63,6 +63,7 @@ class AwsSensors:
         self._nodes = NodesReader(clients.ec2, clients.autoscaling, clients.elbv2, clients.eks, environment)
         self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="aws")
         self.group_names: Mapping[str, str] = {}
+        self.fleet: Fleet | None = None
 
     def settings(self) -> Settings:
         """The fleet parameter and the pause parameter; each may fail without the other."""
@@ -78,15 +79,19 @@ class AwsSensors:
         asked_traffic = calls.ask("metrics", self._metrics.traffic, fleet, at)
         asked_prices = calls.ask("prices", self._metrics.prices, fleet, at)
         asked_weights = calls.ask("weights", self._rule.weights, fleet)
+        has_rows = len(fleet.classes) > 1
+        asked_rows = calls.ask("weights of classes", self._rule.class_weights, fleet) if has_rows else None
         nodes = self._nodes.read(calls, fleet, asked_prices, at)
         traffic = calls.answer(asked_traffic) or Traffic({}, {}, ())
         self.group_names = nodes.group_names
+        self.fleet = fleet
         return Snapshot(
             at=at,
             minutes=traffic.minutes,
             untargeted=traffic.untargeted,
             pools=nodes.pools,
             weights=calls.answer(asked_weights),
+            class_weights=(calls.answer(asked_rows) or {}) if asked_rows else {},
             evidence=(*evidence, *traffic.refused, *nodes.evidence),
             failures=tuple(calls.failures),
         )
@@ -112,7 +117,7 @@ class AwsSensors:
 
 
 class AwsActuators:
-    """`ports.Actuators` over boto3; it acts on the Auto Scaling groups that `sensors` found last."""
+    """`ports.Actuators` over boto3; it acts on the fleet and the groups that `sensors` found last."""
 
     def __init__(self, clients: Clients, environment: Environment, sensors: AwsSensors) -> None:
         self._autoscaling = clients.autoscaling
@@ -121,7 +126,13 @@ class AwsActuators:
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weighted rule and read it back."""
-        return self._rule.write(weights)
+        return self._rule.write(weights, self._sensors.fleet)
+
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the rule of one query class and read it back."""
+        if self._sensors.fleet is None:
+            raise NotDeployedError(f"{name}: no query classes are known")
+        return self._rule.write_class(name, weights, self._sensors.fleet)
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Set the desired size of the pool's Auto Scaling group, as cluster-autoscaler does."""

@@ -1,11 +1,13 @@
 """The state, the lease and the evidence in one DynamoDB item, so that one write settles all three.
 
 Attributes: `version` (number of saves), `state` (JSON), `lease_token` and `lease_until` (epoch seconds),
-`evidence` (id to observation). Signals only adds evidence; only the holder of the lease empties it.
+`evidence` (id to observation), `builds` (CodeBuild project to how its latest build ended). Signals only adds
+evidence, and only the holder of the lease empties it; only signals writes builds.
 """
 
 import uuid
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 from botocore.exceptions import ClientError
@@ -23,24 +25,42 @@ from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceErro
 LEASE_SECONDS: Final = 45.0  # longer than Lambda's timeout of 30 s, shorter than the minute to the next tick
 # A lease that ends later than this was taken by a clock that had jumped ahead; nobody holds it.
 LEASE_AHEAD_SECONDS: Final = 900.0
+BUILT: Final = "SUCCEEDED"  # CodeBuild's word
 MAX_EVIDENCE: Final = 500  # about 100 KB of the item's 400 KB
 
 Item = Mapping[str, Any]
 
 
 class DynamoMemory:
-    """`ports.Memory` in one item of a DynamoDB table, and the way in for evidence."""
+    """`ports.Memory` in one item of a DynamoDB table, and the way in for evidence and builds.
 
-    def __init__(self, client: Any, table: str, fleet: str) -> None:
+    `builds` maps each unit to the projects that have to succeed once before it can serve. Every lease has a
+    token of its own, unless its holder has a name: who repeats what it did under a named lease finds it its
+    own.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        table: str,
+        fleet: str,
+        builds: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        token: str = "",
+    ) -> None:
         self._client = client
+        self._builds = builds
+        self._lease_seconds = lease_seconds
+        self._name = token
         self._table = table
         self._key = {"fleet": {"S": fleet}}
         self._token = ""
         self._known = 0
 
     def acquire(self, at: float) -> Remembered:
-        """Take the lease for 45 s from `at`; a lease from far in the future does not count."""
-        token = uuid.uuid4().hex
+        """Take the lease from `at` on; a lease from far in the future does not count."""
+        token = self._name or uuid.uuid4().hex
         try:
             answer = self._update(
                 "SET lease_token = :token, lease_until = :until",
@@ -49,7 +69,7 @@ class DynamoMemory:
                 "OR lease_until <= :at OR lease_until > :ahead",
                 {
                     ":token": {"S": token},
-                    ":until": {"N": repr(at + LEASE_SECONDS)},
+                    ":until": {"N": repr(at + self._lease_seconds)},
                     ":at": {"N": repr(at)},
                     ":ahead": {"N": repr(at + LEASE_AHEAD_SECONDS)},
                 },
@@ -118,6 +138,22 @@ class DynamoMemory:
                 return True
         return False
 
+    def put_build(self, project: str, status: str) -> None:
+        """Remember how the project's latest build stands; one that has succeeded once stays built."""
+        condition = "attribute_exists(builds)"
+        values = {":status": {"S": status}}
+        if status != BUILT:
+            condition += " AND (attribute_not_exists(builds.#project) OR builds.#project <> :built)"
+            values[":built"] = {"S": BUILT}
+        try:
+            self._update("SET builds.#project = :status", condition, values, {"#project": project})
+        except ClientError as error:
+            if not is_conflict(error):
+                raise
+            if "builds" not in item_of(error):
+                self._update("SET builds = if_not_exists(builds, :none)", "", {":none": {"M": {}}})
+                self.put_build(project, status)
+
     def _explain(self, item: Item, state: State, text: str, seen: Sequence[Evidence]) -> None:
         """Tell why a save was refused."""
         token = item.get("lease_token", {}).get("S")
@@ -142,7 +178,16 @@ class DynamoMemory:
             except (KeyError, ValueError) as error:
                 problems.append(f"evidence-unreadable: {name}: {error}")
         state = _state(item, problems)
-        return Remembered(state, tuple(evidence), tuple(problems))
+        return Remembered(state, tuple(evidence), tuple(problems), self._unbuilt(item))
+
+    def _unbuilt(self, item: Item) -> dict[str, str]:
+        """The units of which some build has never succeeded, and how those builds stand."""
+        known = {project: value["S"] for project, value in item.get("builds", {}).get("M", {}).items()}
+        missing = {
+            unit: [f"{name}: {known.get(name, 'not heard of')}" for name in names if known.get(name) != BUILT]
+            for unit, names in self._builds.items()
+        }
+        return {unit: ", ".join(told) for unit, told in missing.items() if told}
 
     def _update(
         self, update: str, condition: str, values: Item, attribute_names: Mapping[str, str] | None = None

@@ -58,12 +58,15 @@ class MetricsReader:
         """
         deployed = [unit.name for unit in fleet.units if unit.name in self._environment.units]
         queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
-        queries += self._untargeted_queries()
+        queries += self._untargeted_queries(fleet)
         queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in REFUSALS]
         points = self._read(queries, at, WINDOW_SECONDS)
         return Traffic(
             {name: _minutes(name, points) for name in deployed},
-            _summed(points.get(_id("untargeted", metric), {}) for metric in _UNTARGETED),
+            _summed(
+                points.get(_id("untargeted", metric), {})
+                for metric in (*_UNTARGETED, names.REFUSED_REQUEST_COUNT)
+            ),
             tuple(
                 Evidence(pool.name, kind, float(minute))
                 for pool in fleet.pools
@@ -86,29 +89,45 @@ class MetricsReader:
         return {pool: prices[max(prices)] for pool, prices in known.items() if prices}
 
     def _unit_queries(self, unit: str, fleet: Fleet) -> list[dict[str, Any]]:
+        percentile = f"p{fleet.objective.percentile:g}"
+        queries = []
+        for key, (metric, statistic) in _UNIT_METRICS.items():
+            namespace, dimensions = self._source(unit, metric, fleet)
+            identity = _id("unit", unit, key)
+            queries.append(_query(identity, namespace, metric, dimensions, statistic or percentile))
+        return queries
+
+    def _source(self, unit: str, metric: str, fleet: Fleet) -> tuple[str, dict[str, str]]:
+        """The namespace and dimensions of a unit's metric: the load balancer's, or those of the router.
+
+        The health of the unit's targets is the load balancer's to tell in either case.
+        """
+        if fleet.routing == "router" and metric != names.HEALTHY_HOST_COUNT:
+            dimensions = {names.FLEET: self._environment.cluster_name, names.UNIT: unit}
+            return self._environment.metric_namespace, dimensions
         group = target_group_dimension(self._environment.units[unit].target_group_arn)
-        dimensions = {
+        return names.LOAD_BALANCER_NAMESPACE, {
             names.LOAD_BALANCER: self._environment.load_balancer_dimension,
             names.TARGET_GROUP: group,
         }
-        percentile = f"p{fleet.objective.percentile:g}"
-        return [
-            _query(
-                _id("unit", unit, key),
-                names.LOAD_BALANCER_NAMESPACE,
-                metric,
-                dimensions,
-                statistic or percentile,
-            )
-            for key, (metric, statistic) in _UNIT_METRICS.items()
-        ]
 
-    def _untargeted_queries(self) -> list[dict[str, Any]]:
+    def _untargeted_queries(self, fleet: Fleet) -> list[dict[str, Any]]:
         dimensions = {names.LOAD_BALANCER: self._environment.load_balancer_dimension}
-        return [
+        queries = [
             _query(_id("untargeted", metric), names.LOAD_BALANCER_NAMESPACE, metric, dimensions, "Sum")
             for metric in _UNTARGETED
         ]
+        if fleet.routing == "router":
+            queries.append(
+                _query(
+                    _id("untargeted", names.REFUSED_REQUEST_COUNT),
+                    self._environment.metric_namespace,
+                    names.REFUSED_REQUEST_COUNT,
+                    {names.FLEET: self._environment.cluster_name},
+                    "Sum",
+                )
+            )
+        return queries
 
     def _refusal_query(self, pool: str, kind: Kind) -> dict[str, Any]:
         dimensions = {names.FLEET: self._environment.cluster_name, names.POOL: pool, names.KIND: kind.value}

@@ -1,14 +1,18 @@
 """A decision record as CloudWatch metrics in the embedded metric format, on standard output."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from control_lambda.core import names
-from control_lambda.core.model import Mode
+from control_lambda.core.model import Kind, Mode
+from control_lambda.core.reasons import Code
 from control_lambda.environment import Environment
-from control_lambda.loop import Record
+from control_lambda.loop import LEASE_HELD, Record
+
+Dimensions = Mapping[str, str]
+Metrics = Mapping[str, tuple[MetricUnit, float]]
 
 _FLEET_METRICS: Final = (
     (names.DEMAND_RPM, "demand_rpm", MetricUnit.Count),
@@ -18,40 +22,79 @@ _FLEET_METRICS: Final = (
     (names.SIGNAL_AGE_SECONDS, "signal_age_seconds", MetricUnit.Seconds),
 )
 _MODES: Final = {Mode.COST: 0, Mode.CAPACITY: 1}
+_FLAGS: Final = (
+    (names.PAUSED, Code.PAUSED),
+    (names.BUDGET_REACHED, Code.BUDGET),
+    (names.SHORTFALL, Code.SHORTFALL),
+)
 
 
 def put_metrics(record: Record, environment: Environment) -> None:
-    """Put what the record says of the fleet, each unit and each pool; what it leaves open is not put."""
-    fleet = {names.FLEET: environment.cluster_name}
-    _put(environment.metric_namespace, fleet, _of_fleet(record))
+    """Put what the record says of the fleet, each unit and each pool."""
+    for dimensions, metrics in metrics_of(record, environment.cluster_name):
+        _put(environment.metric_namespace, dimensions, metrics)
+
+
+def metrics_of(record: Record, cluster_name: str) -> Iterator[tuple[Dimensions, Metrics]]:
+    """Every set of dimensions with its metrics (name to unit and value), as far as the record knows them.
+
+    Of the ticks that were skipped, only those that found the lease held are counted: the others came too
+    late to say anything.
+    """
+    fleet = {names.FLEET: cluster_name}
+    if "skipped" in record:
+        if record["skipped"].startswith(LEASE_HELD):
+            yield fleet, {names.LEASE_HELD: (MetricUnit.Count, 1)}
+        return
+    yield fleet, _of_fleet(record)
     for name, unit in record["units"].items():
         of_unit = {
             names.WEIGHT: (MetricUnit.Count, unit["weight"]),
             names.READY_NODES: (MetricUnit.Count, unit["ready"]),
         }
-        _put(environment.metric_namespace, {**fleet, names.UNIT: name}, of_unit)
+        yield {**fleet, names.UNIT: name}, of_unit
     for name, pool in record["pools"].items():
         of_pool = {
             names.DESIRED_NODES: (MetricUnit.Count, pool["desired"]),
             names.AVAILABLE: (MetricUnit.Count, int(pool["available"])),
+            names.NODE_GROUP_HELD: (MetricUnit.Count, int(_tells(record, Code.HELD, name))),
         }
-        _put(environment.metric_namespace, {**fleet, names.POOL: name}, of_pool)
+        yield {**fleet, names.POOL: name}, of_pool
 
 
-def _of_fleet(record: Record) -> dict[str, tuple[MetricUnit, float]]:
+def _of_fleet(record: Record) -> Metrics:
     metrics: dict[str, tuple[MetricUnit, float]] = {
         names.MODE: (MetricUnit.NoUnit, _MODES[Mode(record["mode"])]),
         names.TICK_FAILURES: (MetricUnit.Count, len(record["failures"])),
+        names.LEASE_HELD: (MetricUnit.Count, 0),
+        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(Kind.SHORTAGE, record)),
+        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(Kind.QUOTA, record) > 0)),
+        names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
     }
+    for metric, code in _FLAGS:
+        metrics[metric] = (MetricUnit.Count, int(_tells(record, code)))
     for metric, key, unit in _FLEET_METRICS:
         if record[key] is not None:
             metrics[metric] = (unit, record[key])
     return metrics
 
 
-def _put(
-    namespace: str, dimensions: Mapping[str, str], metrics: Mapping[str, tuple[MetricUnit, float]]
-) -> None:
+def _tells(record: Record, code: Code, subject: str = "") -> bool:
+    return any(reason["code"] == code and reason["subject"] == subject for reason in record["reasons"])
+
+
+def _is_overwritten(record: Record) -> bool:
+    """Whether somebody else changed the weights: before this tick, or between its write and its read."""
+    return _tells(record, Code.FOREIGN_WEIGHTS) or any(
+        failure.startswith(f"{Code.FOREIGN_WEIGHTS}:") for failure in record["failures"]
+    )
+
+
+def _pools_with(evidence: Kind, record: Record) -> int:
+    return sum(pool["evidence"] == evidence for pool in record["pools"].values())
+
+
+def _put(namespace: str, dimensions: Dimensions, metrics: Metrics) -> None:
     blob = EphemeralMetrics(namespace=namespace)
     for name, value in dimensions.items():
         blob.add_dimension(name, value)

@@ -15,10 +15,14 @@ class InvalidEnvironmentError(ValueError):
 
 @dataclass(frozen=True)
 class Deployment:
-    """What the stack made for one unit: its target group, and the node group of each pool."""
+    """What the stack made for one unit: its target group, the node group of each pool, and its builds.
+
+    `builds` names the CodeBuild projects that all have to succeed once before its nodes can serve.
+    """
 
     target_group_arn: str
     node_groups: Mapping[str, str]
+    builds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,17 @@ class Environment:
             tick_function=environ.get(names.TICK_FUNCTION, ""),
         )
 
+    def require_tick_function(self) -> None:
+        """Refuse an environment that does not say which function ticks.
+
+        Raises:
+            InvalidEnvironmentError: naming the variable and what would be valid.
+        """
+        if not self.tick_function:
+            raise InvalidEnvironmentError(
+                f"environment: {names.TICK_FUNCTION}: not set; valid: the name of the tick's Lambda function"
+            )
+
     @cached_property
     def node_group_of(self) -> Mapping[str, str]:
         """Pool to node group name."""
@@ -71,13 +86,21 @@ class Environment:
         """Target group ARN to unit."""
         return {unit.target_group_arn: name for name, unit in self.units.items()}
 
+    @cached_property
+    def builds(self) -> Mapping[str, tuple[str, ...]]:
+        """Unit to the CodeBuild projects that have to succeed once before it can serve."""
+        return {name: unit.builds for name, unit in self.units.items()}
+
     @property
     def load_balancer_dimension(self) -> str:
         """The value of CloudWatch's dimension LoadBalancer: `app/<name>/<id>`."""
         return self.listener_arn.split(":listener/", 1)[1].rsplit("/", 1)[0]
 
 
-_UNITS_FORM = 'JSON: {"<unit>": {"target_group_arn": "<ARN>", "pools": {"<pool>": "<node group>"}}}'
+_UNITS_FORM = (
+    'JSON: {"<unit>": {"target_group_arn": "<ARN>", "pools": {"<pool>": "<node group>"}, '
+    '"builds": ["<CodeBuild project>"]}}, builds optional'
+)
 
 
 def target_group_dimension(arn: str) -> str:
@@ -114,5 +137,11 @@ def _deployment(unit: str, described: Any) -> Deployment:
     pools = described.get("pools") if isinstance(described, dict) else None
     if not isinstance(pools, dict) or not all(isinstance(group, str) for group in pools.values()):
         raise InvalidEnvironmentError(f"environment: {names.UNITS}: {unit}: no pools; valid: {_UNITS_FORM}")
+    builds = described.get("builds", [])
+    if not isinstance(builds, list) or not all(isinstance(project, str) for project in builds):
+        raise InvalidEnvironmentError(
+            f"environment: {names.UNITS}: {unit}: builds: no list of names; valid: {_UNITS_FORM}"
+        )
     variable = f"{names.UNITS}: {unit}: target_group_arn"
-    return Deployment(_arn(variable, described.get("target_group_arn"), ":targetgroup/"), pools)
+    arn = _arn(variable, described.get("target_group_arn"), ":targetgroup/")
+    return Deployment(arn, pools, tuple(builds))

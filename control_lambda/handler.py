@@ -48,7 +48,9 @@ class Ports:
             environment,
             sensors,
             AwsActuators(clients, environment, sensors),
-            DynamoMemory(clients.dynamodb, environment.state_table, environment.cluster_name),
+            DynamoMemory(
+                clients.dynamodb, environment.state_table, environment.cluster_name, environment.builds
+            ),
         )
 
 
@@ -68,8 +70,7 @@ def handler(event: Mapping[str, Any], context: object) -> Record:
     ports = shared_ports()
     record = run(event, ports)
     logger.info("tick", record=record)
-    if "skipped" not in record:
-        put_metrics(record, ports.environment)
+    put_metrics(record, ports.environment)
     return record
 
 

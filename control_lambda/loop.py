@@ -47,6 +47,7 @@ ROUNDS: Final = 3  # evidence that arrives during a tick is acted on at once, bu
 # Scheduler and EventBridge drop what is older than 60 s, so a tick this far behind the last one was not
 # delivered late: the last one's time was wrong, and waiting for it to pass would stop all control.
 CLOCK_JUMP_SECONDS: Final = 900.0
+LEASE_HELD: Final = "lease-held"
 
 _PAUSED: Final = Reason("paused", "The loop is paused: it decides and reports, and writes nothing.")
 _UNIT_KEYS: Final = tuple(UnitReport.__dataclass_fields__)
@@ -74,7 +75,7 @@ def tick(
     try:
         remembered = memory.acquire(trigger.at)
     except LeaseHeldError:
-        return {"skipped": "lease-held: another tick is running"}
+        return {"skipped": f"{LEASE_HELD}: another tick is running"}
     with _lease_given_back_on_error(memory):
         state = remembered.state or State()
         trigger = replace(trigger, evidence=_merged(remembered.evidence, trigger.evidence))
@@ -88,7 +89,7 @@ def tick(
             memory.release()
             return _record_without_fleet(trigger.at, state, orders)
         ports = _Ports(sensors, actuators, memory, decide, remaining)
-        return _steer(ports, orders, orders.fleet, trigger, state)
+        return _steer(ports, orders, orders.fleet, trigger, remembered.unbuilt, state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +155,21 @@ class _Ports:
     remaining: Remaining
 
 
-def _steer(ports: _Ports, orders: _Orders, fleet: Fleet, trigger: Trigger, state: State) -> Record:
+def _steer(
+    ports: _Ports,
+    orders: _Orders,
+    fleet: Fleet,
+    trigger: Trigger,
+    unbuilt: Mapping[str, str],
+    state: State,
+) -> Record:
     """Sense, decide, act; and again at once while new evidence arrives."""
     total = Outcome(failures=list(orders.failures))
     evidence = seen = trigger.evidence
     for _ in range(ROUNDS):
         known = _of_fleet(evidence, fleet, total.failures)
-        snapshot = replace(ports.sensors.sense(fleet, trigger.at, known), cause=trigger.cause)
+        sensed = ports.sensors.sense(fleet, trigger.at, known)
+        snapshot = replace(sensed, cause=trigger.cause, unbuilt=unbuilt)
         decision, decided = ports.decide(snapshot, state, fleet)
         total.absorb(act(decision, snapshot, ports.actuators, ports.remaining, observe=orders.observe))
         state = _standing(decided, state, total, orders)

@@ -5,7 +5,7 @@ a failure means.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from control_lambda.core.fleet import Fleet
@@ -39,11 +39,15 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """What `Memory.acquire` found: the state (None: first tick, or unreadable) and new evidence."""
+    """What `Memory.acquire` found: the state (None: first tick, or unreadable) and new evidence.
+
+    `unbuilt` maps the units of which some build has never succeeded to those builds, in words.
+    """
 
     state: State | None
     evidence: tuple[Evidence, ...]
     problems: tuple[str, ...] = ()
+    unbuilt: Mapping[str, str] = field(default_factory=dict)
 
 
 class Sensors(Protocol):
@@ -66,6 +70,10 @@ class Actuators(Protocol):
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weighted rule, creating it where it is missing; return it as read back."""
+        ...
+
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the rule of one query class before the last; return it as read back."""
         ...
 
     def set_desired(self, pool: str, nodes: int) -> None:

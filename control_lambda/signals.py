@@ -21,15 +21,17 @@ from control_lambda.aws_memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
 from control_lambda.core.model import Evidence, Kind, plain
-from control_lambda.environment import Environment, InvalidEnvironmentError
+from control_lambda.environment import Environment
 from control_lambda.errors import is_missing, kind_of_refusal
 from control_lambda.prices import PriceReader
 
 LAUNCH_FAILED: Final = "EC2 Instance Launch Unsuccessful"
 INTERRUPTION: Final = "EC2 Spot Instance Interruption Warning"
 REBALANCE: Final = "EC2 Instance Rebalance Recommendation"
+BUILD: Final = "CodeBuild Build State Change"
 VALID: Final = (
-    f'an EventBridge event of type {LAUNCH_FAILED}, {INTERRUPTION} or {REBALANCE}, or {{"prices": true}}'
+    f"an EventBridge event of type {LAUNCH_FAILED}, {INTERRUPTION}, {REBALANCE} or {BUILD}, "
+    'or {"prices": true}'
 )
 
 PRICE_LIST_REGIONS: Final = {"eu": "eu-central-1", "ap": "ap-south-1"}
@@ -64,10 +66,7 @@ class Signals:
             InvalidEnvironmentError: naming the variable and what would be valid.
         """
         environment = Environment.from_environ(environ)
-        if not environment.tick_function:
-            raise InvalidEnvironmentError(
-                f"environment: {names.TICK_FUNCTION}: not set; valid: the name of the tick's Lambda function"
-            )
+        environment.require_tick_function()
         dynamodb, ec2 = client("dynamodb", config=CONFIG), client("ec2", config=CONFIG)
         pricing = client("pricing", config=CONFIG, region_name=price_list_region(ec2.meta.region_name))
         return cls(
@@ -109,6 +108,14 @@ class Signals:
             return {"ignored": f"{node} is none of this fleet's nodes"}
         self._tick(event, ())
         return {"pool": pool, "ticked": True}
+
+    def build_changed(self, event: Mapping[str, Any]) -> Answer:
+        """A build that began or ended: what the tick needs to know before it gives a unit nodes."""
+        project, status = event["detail"]["project-name"], event["detail"]["build-status"]
+        if not any(project in builds for builds in self.environment.builds.values()):
+            return {"ignored": f"{project} builds nothing of this fleet"}
+        self.memory.put_build(project, status)
+        return {"project": project, "status": status}
 
     def put_prices(self, at: float) -> Answer:
         """Put the price of every pool as a metric.
@@ -221,6 +228,7 @@ def run(event: Mapping[str, Any], signals: Signals) -> Answer:
         LAUNCH_FAILED: signals.launch_failed,
         INTERRUPTION: signals.interrupted,
         REBALANCE: signals.at_risk,
+        BUILD: signals.build_changed,
     }.get(event.get("detail-type", ""))
     if react is None:
         raise ValueError(f"event: detail-type: {event.get('detail-type')!r}; valid: {VALID}")

@@ -45,8 +45,10 @@ def _run(given: Namespace) -> int:
             return _replays(given)
         case "explain" | "report" | "demo":
             return _tells(given)
+        case "plan":
+            return _plan(given)
         case "bench":
-            return _bench(given.out)
+            return _bench(given)
         case "aws":
             return _aws(given.port, given.fleet)
         case _:
@@ -100,11 +102,48 @@ def _tells(given: Namespace) -> int:
     return 0
 
 
-def _bench(out: Path) -> int:
+def _plan(given: Namespace) -> int:
+    from twin.plan_command import Question, plan_command
+
+    plan_command(
+        Question(
+            fleet=given.fleet,
+            catalogue=given.catalogue,
+            sizes=given.sizes,
+            requests=given.requests,
+            budget=given.budget,
+            demand=given.demand,
+            quiet=given.quiet,
+            largest=given.largest,
+            latency_seconds=given.latency_seconds,
+            profile_size=given.profile_size,
+            out=given.out,
+        ),
+        Console(),
+    )
+    return 0
+
+
+def _bench(given: Namespace) -> int:
     from twin import bench, results
 
-    results.check_out(out)
-    return bench.run(out)
+    results.check_out(given.out)
+    full = bench.FULL
+    choices = bench.Choices(
+        scenarios=_listed(given.scenarios, full.scenarios),
+        policies=_listed(given.policies, full.policies),
+        seeds=given.seeds,
+        histories=given.histories,
+        worths=() if given.no_sweep else full.worths,
+    )
+    return bench.run(given.out, choices)
+
+
+def _listed(text: str | None, default: Sequence[str]) -> Sequence[str]:
+    """The names in `text`; all of `default` where nothing is said, none for `none`."""
+    if text is None:
+        return default
+    return () if text == "none" else text.split(",")
 
 
 def _aws(port: int, fleet_file: Path) -> int:

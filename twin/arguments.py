@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
     _add_replay(commands)
     _add_compare(commands)
+    _add_plan(commands)
     _add_explain(commands)
     _add_report(commands)
     _add_demo(commands)
@@ -123,6 +124,70 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_plan(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "plan",
+        "choose which mix of instance types to have, without trying any",
+        "  python -m twin plan --catalogue twin/catalogues/mtwnd.yaml --sizes kairos --budget 2.5\n"
+        "  python -m twin plan --fleet fleet.yaml --requests requests.csv --latency-seconds 6 \\\n"
+        "    --out out/plan\n\n"
+        "A catalogue is YAML: latency_seconds, optionally percentile (99) and base, and a list of types,\n"
+        "each with name, price_usd_per_hour, seconds ({fixed: 0.01, per_size: 0.0002}, or a list of\n"
+        "[size, seconds]) and optionally spread (coefficient of variation, 0) and most (450). At least one\n"
+        "type, the base, has to serve every size in time. A fleet's units are its types: service_seconds\n"
+        "stand for a query of --profile-size (images x steps) and grow in proportion to the size.",
+    )
+    offers = parser.add_mutually_exclusive_group(required=True)
+    offers.add_argument(
+        "--catalogue", metavar="FILE", type=Path, help="instance types, prices and service times"
+    )
+    offers.add_argument("--fleet", metavar="FILE", type=Path, help="a fleet file; its units are the types")
+    queries = parser.add_mutually_exclusive_group(required=True)
+    queries.add_argument(
+        "--sizes", metavar="S", help="query sizes: kairos (the paper's), or a CSV with columns size,share"
+    )
+    queries.add_argument(
+        "--requests",
+        metavar="CSV",
+        type=Path,
+        help="recorded requests: the column size, or n_images and steps",
+    )
+    _add_plan_choices(parser)
+
+
+def _add_plan_choices(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--budget", metavar="USD", type=float, help="the best mix for so much per hour (default: the fleet's)"
+    )
+    parser.add_argument("--demand", metavar="RPM", type=float, help="the cheapest mix for so many per minute")
+    parser.add_argument(
+        "--quiet",
+        metavar="RPM",
+        type=float,
+        help="the least demand: what nodes.min shall carry (with --fleet)",
+    )
+    parser.add_argument(
+        "--largest", metavar="N", type=float, help="leave out larger queries: the service refuses them"
+    )
+    parser.add_argument(
+        "--latency-seconds", metavar="S", type=float, help="instead of the promise in the file"
+    )
+    parser.add_argument(
+        "--profile-size",
+        metavar="N",
+        type=float,
+        default=30.0,
+        help="the query that a fleet's service_seconds stand for (default: 30, one image of 30 steps)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        type=Path,
+        help="write plan.json, the picture and, with --fleet, a proposed fleet",
+    )
+
+
 def _add_explain(commands: Any) -> None:
     parser = _command(
         commands,
@@ -159,7 +224,27 @@ def _add_bench(commands: Any) -> None:
         commands,
         "bench",
         "every figure of docs/evaluation.md (long)",
-        "  python -m twin bench --out out/bench",
+        "  python -m twin bench --out out/bench\n"
+        "  python -m twin bench --scenarios D2s,D4 --policies none --seeds 2 --histories 500 --out out/short",
+    )
+    parser.add_argument(
+        "--scenarios", metavar="A,B,…", help="D2m, D2L, D2s, D3c, D4, D2X, or none (default: all)"
+    )
+    parser.add_argument(
+        "--policies", metavar="A,B,…", help="baselines beside the loop, or none (default: all)"
+    )
+    parser.add_argument(
+        "--seeds", metavar="N", type=int, default=5, help="of the loop's replays (default: 5)"
+    )
+    parser.add_argument(
+        "--histories",
+        metavar="N",
+        type=int,
+        default=10_000,
+        help="random ones, rule by rule (default: 10000)",
+    )
+    parser.add_argument(
+        "--no-sweep", action="store_true", help="leave out the sweep of what a late request is worth"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
 

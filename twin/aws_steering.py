@@ -25,7 +25,7 @@ class AwsSteering:
 
     The cloud shows the world's own nodes and reports every minute that ends. Scheduled times and events
     go to the handlers, what signals invokes goes to the tick, and the world follows the rule. The `cloud`,
-    its `environ` and the tick's `ports` are there for tests to starve and to look at.
+    its `environ`, the tick's `ports` and `signals` are there for tests to starve and to look at.
     """
 
     def __init__(self, world: World) -> None:
@@ -33,9 +33,9 @@ class AwsSteering:
         self.cloud = embedded.start()
         self.environ: Mapping[str, str] = self.cloud.provision(world.fleet, nodes=world.nodes)
         self.ports = handler.Ports.connect(self.environ, self.cloud.connect)
-        self._signals = signals.Signals.connect(self.environ, self.cloud.connect)
+        self.signals = signals.Signals.connect(self.environ, self.cloud.connect)
         self._rule = ListenerRule(self.cloud.client("elbv2"), self.ports.environment)
-        self._rule.write(world.weights)
+        self._rule.write(world.weights, world.fleet)
         self._prices_read_at = -np.inf
         world.observe(self._report_minute)
 
@@ -55,7 +55,7 @@ class AwsSteering:
     def react(self, events: Sequence[Event]) -> Record | None:
         """Hand the events to signals, and to the tick what signals invokes it with."""
         for event in self.cloud.told(events):
-            signals.run(event, self._signals)
+            signals.run(event, self.signals)
         return the_decision(self._tick(payload) for payload in self.cloud.invocations())
 
     def _tick(self, event: Mapping[str, Any]) -> Record:
@@ -71,7 +71,7 @@ class AwsSteering:
             return
         for pool, price in quoted.items():
             self.cloud.set_price(pool, price)
-        signals.run({"prices": True, "time": iso_time(now)}, self._signals)
+        signals.run({"prices": True, "time": iso_time(now)}, self.signals)
         self._prices_read_at = now
 
     def _report_minute(self, start: int, served: Served) -> None:

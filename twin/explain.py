@@ -23,6 +23,7 @@ REASONS: Final[Mapping[str, str]] = MappingProxyType(
         Code.NOT_SENSED: "The pool's nodes could not be read, so its size is left as it is.",
         Code.HELD: "The node group is being updated by someone else, so its size is left as it is.",
         Code.SUSPENDED: "AWS suspended the group's launches after a day of refusals.",
+        Code.NOT_BUILT: "The unit's image or compiled model is not built yet, so it gets no nodes.",
         Code.STALE: "No request counts have come lately, so no size is changed for demand.",
         Code.CAPACITY_MODE: "The cheapest nodes cannot be had in sufficient number; others serve as well.",
         Code.COST_MODE: "The cheapest nodes can carry demand again; traffic returns to them.",

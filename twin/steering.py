@@ -87,6 +87,7 @@ class WorldPorts:
         self._state: State | None = None
         self._waiting: tuple[Evidence, ...] = ()
         self._counted: deque[Evidence] = deque()
+        self._class_weights: dict[str, Mapping[str, int]] = {}
 
     def settings(self) -> Settings:
         """The fleet, never paused."""
@@ -102,6 +103,7 @@ class WorldPorts:
             untargeted=world.untargeted_visible(),
             pools=pools,
             weights=dict(world.weights),
+            class_weights=dict(self._class_weights),
             evidence=(*evidence, *self._counted_refusals(at), *self._polled_refusals(pools, at)),
         )
 
@@ -109,6 +111,11 @@ class WorldPorts:
         """Write the rule."""
         self._world.weights = dict(weights)
         return self._world.weights
+
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write a query class's rule; the simulated requests are all of the last class."""
+        self._class_weights[name] = dict(weights)
+        return self._class_weights[name]
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""

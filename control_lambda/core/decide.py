@@ -116,7 +116,11 @@ def _most(outlook: Outlook) -> dict[str, int]:
 
 def _available(outlook: Outlook) -> dict[str, bool]:
     """The paper's A_i: whether a unit has nodes or may get some."""
-    units = {supply.unit.name for supply in outlook.supplies if supply.refusal is None or supply.coming}
+    units = {
+        supply.unit.name
+        for supply in outlook.supplies
+        if supply.coming or not (supply.refusal or supply.awaits_build)
+    }
     return {name: name in units for name in outlook.tables}
 
 

@@ -13,10 +13,12 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
+from control_lambda.core.fleet_words import Location, key_of, shown
+
 MAX_UNITS: Final = 5  # an ALB forward action takes at most five target groups
 MAX_JSON_BYTES: Final = 8192  # an advanced SSM parameter holds 8 KB
 MAX_NODES: Final = 450  # EKS's limit for one managed node group
-MAX_SHOWN: Final = 40  # characters of a bad value that a message quotes
+MAX_WEIGHT: Final = 999  # an ALB target group takes 0 to 999
 
 Market = Literal["on-demand", "spot"]
 Accelerator = Literal["neuron", "nvidia", "cpu"]
@@ -28,6 +30,7 @@ Routing = Literal["weights", "router"]
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 NodeCount = Annotated[int, Field(strict=True, ge=0, le=MAX_NODES)]
+Weight = Annotated[int, Field(strict=True, ge=0, le=MAX_WEIGHT)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
 
 _VALID_NAME: Final = (
@@ -35,6 +38,7 @@ _VALID_NAME: Final = (
 )
 _VALID_COUNT: Final = f"a whole number from 0 to {MAX_NODES}"
 _VALID_POSITIVE: Final = "a number above 0"
+_VALID_WEIGHT: Final = f"a whole number from 0 to {MAX_WEIGHT}"
 
 
 class FleetError(ValueError):
@@ -139,11 +143,44 @@ class Unit(Part):
         return pools
 
 
+class QueryClass(Part):
+    """A kind of query with a listener rule of its own; the first class whose condition matches takes it.
+
+    The condition is a `path` pattern, or the request header `header` with the class's name as its value.
+    The last class takes whatever is left and needs none. `from_size` is the smallest query (images x steps)
+    that clients send to the class: the mix planner counts by it. `weights` are the planned shares of its
+    traffic by unit; without them the class is shared like all other traffic.
+    """
+
+    name: Name = Field(description=_VALID_NAME)
+    path: str | None = Field(
+        default=None,
+        pattern=r"^/[A-Za-z0-9_.$/~@:+*?&-]{0,127}$",
+        description="a path pattern such as /v1/large/*, at most 128 characters",
+    )
+    header: str = Field(
+        default="x-query-class",
+        pattern=r"^[A-Za-z0-9-]{1,40}$",
+        description="a header's name of at most 40 letters, digits and hyphens",
+    )
+    from_size: Positive | None = Field(default=None, description=_VALID_POSITIVE)
+    weights: Mapping[str, Weight] = Field(
+        default_factory=dict, description=f"{_VALID_WEIGHT} for some units, at least one above 0"
+    )
+
+    @field_validator("weights")
+    @classmethod
+    def _some_weight(cls, weights: Mapping[str, int]) -> Mapping[str, int]:
+        if weights and not any(weights.values()):
+            raise ValueError("every weight is 0; valid: at least one above 0")
+        return weights
+
+
 class Fleet(Part):
     """The whole fleet. `budget_usd_per_hour` bounds what the loop may plan to spend.
 
     `reserve` is the share of ready capacity, per market, whose loss must be survivable. Below
-    `threshold` times the forecast the loop enters capacity mode. `classes` names query classes.
+    `threshold` times the forecast the loop enters capacity mode. `classes` are query classes.
     """
 
     fleet: Name = Field(description=_VALID_NAME)
@@ -161,7 +198,11 @@ class Fleet(Part):
     )
     threshold: Positive = Field(default=1.0, description=_VALID_POSITIVE)
     routing: Routing = Field(default="weights", description="weights or router")
-    classes: tuple[Name, ...] = Field(default=(), description=f"a list of names, each {_VALID_NAME}")
+    classes: tuple[QueryClass, ...] = Field(
+        default=(),
+        description="a list of names, or of mappings with name and optionally path or header, from_size and "
+        "weights; the last class takes what is left",
+    )
     units: tuple[Unit, ...] = Field(
         min_length=1,
         max_length=MAX_UNITS,
@@ -169,13 +210,36 @@ class Fleet(Part):
         "framework, profile and pools",
     )
 
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _names_alone_are_classes(cls, raw: Any) -> Any:
+        if not isinstance(raw, list | tuple):
+            return raw
+        return [{"name": item} if isinstance(item, str) else item for item in raw]
+
     @field_validator("classes")
     @classmethod
-    def _every_class_once(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
-        repeated = _repeated(classes)
+    def _every_class_once(cls, classes: tuple[QueryClass, ...]) -> tuple[QueryClass, ...]:
+        repeated = _repeated(item.name for item in classes)
         if repeated:
             raise ValueError(f"{repeated} stands twice; valid: every class once")
+        if classes and (classes[-1].weights or classes[-1].path or classes[-1].from_size):
+            raise ValueError(
+                f"{classes[-1].name} is the last class and takes what is left; "
+                "valid: path, from_size and weights on the classes before it"
+            )
         return classes
+
+    @model_validator(mode="after")
+    def _weights_name_units(self) -> Self:
+        units = [unit.name for unit in self.units]
+        for item in self.classes:
+            strangers = sorted(set(item.weights) - set(units))
+            if strangers:
+                raise ValueError(
+                    f"classes: {item.name}: weights: {strangers[0]} is no unit; valid: {', '.join(units)}"
+                )
+        return self
 
     @field_validator("units")
     @classmethod
@@ -271,8 +335,8 @@ _PARTS: Final[Mapping[str, type[Part]]] = {
     "profile": Profile,
     "pools": Pool,
     "nodes": Nodes,
+    "classes": QueryClass,
 }
-Location = tuple[int | str, ...]
 
 
 def _faults(error: ValidationError) -> str:
@@ -285,7 +349,7 @@ def _faults(error: ValidationError) -> str:
 
 def _fault(fault: ErrorDetails) -> str:
     location = tuple(step for step in fault["loc"] if step != "[key]")
-    key = f"{_key(location)}: " if location else ""
+    key = f"{key_of(location)}: " if location else ""
     if fault["type"] == "value_error":
         return key + fault["msg"].removeprefix("Value error, ")
     if fault["type"] == "json_invalid":
@@ -296,26 +360,7 @@ def _fault(fault: ErrorDetails) -> str:
         return f"{key}unknown key; valid: {_valid_keys(location[:-1])}"
     if fault["type"] == "missing":
         return f"{key}missing; valid: {_valid_value(location)}"
-    return f"{key}given {_shown(fault['input'])}; valid: {_valid_value(location)}"
-
-
-def _is_pool_unit(location: Location) -> bool:
-    match location:
-        case (*_, "pools", int(), "unit"):
-            return True
-        case _:
-            return False
-
-
-def _key(location: Location) -> str:
-    """The location as the file's reader would write it: units[0].pools[1].nodes.min."""
-    return "".join(_step(step) for step in location).removeprefix(".")
-
-
-def _step(step: int | str) -> str:
-    if isinstance(step, int):
-        return f"[{step}]"
-    return f".{step}" if step.isprintable() else f".{step!r}"
+    return f"{key}given {shown(fault['input'])}; valid: {_valid_value(location)}"
 
 
 def _valid_keys(location: Location) -> str:
@@ -341,18 +386,9 @@ def _valid_value(location: Location) -> str:
     return valid
 
 
-def _shown(value: object) -> str:
-    """The bad value as a message quotes it: short, in one line, in the file's notation."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return str(value).lower()
-        case list() | tuple():
-            return f"a list of {len(value)}" if value else "an empty list"
-        case Mapping():
-            return "a mapping"
-        case str() if len(value) > MAX_SHOWN:
-            return f"{value[:MAX_SHOWN]!r}..."
+def _is_pool_unit(location: Location) -> bool:
+    match location:
+        case (*_, "pools", int(), "unit"):
+            return True
         case _:
-            return repr(value)
+            return False

@@ -26,6 +26,15 @@ DESIRED_NODES: Final = "DesiredNodes"
 AVAILABLE: Final = "Available"
 SIGNAL_AGE_SECONDS: Final = "SignalAgeSeconds"
 TICK_FAILURES: Final = "TickFailures"
+LEASE_HELD: Final = "LeaseHeld"
+POOLS_SHORT: Final = "PoolsShort"
+# The same, 1 while it is so and 0 otherwise; the last one by pool
+PAUSED: Final = "Paused"
+BUDGET_REACHED: Final = "BudgetReached"
+SHORTFALL: Final = "Shortfall"
+QUOTA_REACHED: Final = "QuotaReached"
+FOREIGN_WEIGHTS: Final = "ForeignWeights"
+NODE_GROUP_HELD: Final = "NodeGroupHeld"
 
 # Load balancer metrics read by every tick
 LOAD_BALANCER_NAMESPACE: Final = "AWS/ApplicationELB"
@@ -37,6 +46,18 @@ TARGET_5XX_COUNT: Final = "HTTPCode_Target_5XX_Count"
 HEALTHY_HOST_COUNT: Final = "HealthyHostCount"
 FIXED_RESPONSE_COUNT: Final = "HTTP_Fixed_Response_Count"
 ELB_503_COUNT: Final = "HTTPCode_ELB_503_Count"
+# Shown only: its 503s, and its 502s and 504s for targets that did not answer
+ELB_5XX_COUNT: Final = "HTTPCode_ELB_5XX_Count"
+
+# With `routing: router` the router puts RequestCount, TargetResponseTime (seconds) and
+# HTTPCode_Target_5XX_Count by Fleet and Unit into our namespace, because it answers for the units' target
+# groups; and by Fleet alone what it refused, which reached no unit.
+REFUSED_REQUEST_COUNT: Final = "RefusedRequestCount"
+
+# The listener's rule that the stack declares, its last possible one; every other forwarding rule is the loop's
+STACK_RULE_PRIORITY: Final = 50_000
+# With `routing: router` the stack declares this rule too: every request to the router
+ROUTER_RULE_PRIORITY: Final = 1
 
 # Tags on instances and Auto Scaling groups
 CLUSTER_TAG: Final = "eks:cluster-name"

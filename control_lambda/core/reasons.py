@@ -25,6 +25,7 @@ class Code(StrEnum):
     NOT_SENSED = "pool-not-sensed"
     HELD = "node-group-held"
     SUSPENDED = "launches-suspended"
+    NOT_BUILT = "unit-not-built"
     STALE = "demand-stale"
     CAPACITY_MODE = "capacity-mode"
     COST_MODE = "cost-mode"
@@ -85,6 +86,9 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
             )
         elif outlook.snapshot.pools[name].suspended:
             yield Reason(Code.SUSPENDED, f"{name}: AWS suspended the group's launches", name)
+    for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
+        text = f"{unit}: gets no nodes before it is built ({outlook.snapshot.unbuilt[unit]})"
+        yield Reason(Code.NOT_BUILT, text, unit)
     for unit, level in outlook.state.trust.items():
         if level < outlook.before.trust.get(unit, 1.0):
             text = f"{unit}: slower than its profile, now trusted with {level:.0%} of its throughput"

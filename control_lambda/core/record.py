@@ -2,7 +2,7 @@
 
 import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from control_lambda.core.model import Decision, Minute, Mode, PoolReport, Reason, State, UnitReport
 from control_lambda.core.outlook import Outlook
@@ -12,12 +12,16 @@ from control_lambda.core.trust import TRUSTED_ERRORS
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a tick chose: the mode, the sizes planned for, the sizes and weights for now."""
+    """What a tick chose: the mode, the sizes planned for, the sizes and weights for now.
+
+    `class_weights` has a row for each query class before the last.
+    """
 
     mode: Mode
     planned: Mapping[str, int]
     sizes: Mapping[str, int]
     weights: Mapping[str, int]
+    class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Decision:
@@ -50,6 +54,11 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
             and snapshot.pools[supply.pool.name].suspended
             and choice.sizes[supply.pool.name] > supply.in_service
         ),
+        class_weights={
+            name: row
+            for name, row in choice.class_weights.items()
+            if dict(row) != snapshot.class_weights.get(name)
+        },
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from control_lambda.core import ramp, weights
+from control_lambda.core.fleet import QueryClass
 from control_lambda.core.model import Mode
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.supply import ready_by_unit, rpm_of
@@ -34,6 +35,43 @@ def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Tr
     if _is_settled(standing, shares) and set(_standing_weights(outlook)) == set(names):
         return Traffic(standing, _standing_weights(outlook), jumped=False)
     return Traffic(shares, weights.to_weights(shares, names), jumped)
+
+
+def choose_class_weights(
+    outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]
+) -> dict[str, dict[str, int]]:
+    """A row of weights for each query class before the last, for the nodes that stay under `sizes`.
+
+    A planned weight holds for the unit's maximum of nodes, so it shrinks with the share of them that is
+    ready. A class without a plan, or none of whose units is ready, is shared like all other traffic.
+    """
+    carrying = _carrying_after(outlook, sizes)
+    return {
+        item.name: _class_row(outlook, item, carrying) or dict(traffic.weights)
+        for item in outlook.fleet.classes[:-1]
+    }
+
+
+def _class_row(outlook: Outlook, item: QueryClass, carrying: Mapping[str, float]) -> dict[str, int]:
+    """The class's planned row, ramped from the one that stands; empty where no planned unit is ready."""
+    ready = ready_by_unit(outlook.supplies)
+    wanted = {
+        unit.name: item.weights[unit.name]
+        * ready[unit.name]
+        / max(1, sum(pool.nodes.max for pool in unit.pools))
+        for unit in outlook.fleet.units
+        if item.weights.get(unit.name) and carrying[unit.name] > 0
+    }
+    total = sum(wanted.values())
+    if total <= 0:
+        return {}
+    shares = {name: share / total for name, share in wanted.items()}
+    row = outlook.snapshot.class_weights.get(item.name, {})
+    standing = weights.to_shares(row)
+    moved, _ = ramp.step(standing, shares, carrying, outlook.forecast.now)
+    if row and _is_settled(standing, moved):
+        return dict(row)
+    return weights.to_weights(moved, [unit.name for unit in outlook.fleet.units])
 
 
 def standing_shares(outlook: Outlook) -> weights.Shares:

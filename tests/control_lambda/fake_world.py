@@ -119,6 +119,11 @@ class World:
         self._call("read back")
         return self.weights
 
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weights of one query class; a foreign hand may overwrite them before they are read."""
+        self._call(f"class {name}")
+        return dict(self.foreign_hand or weights)
+
     def set_desired(self, pool: str, nodes: int) -> None:
         """Set one group's size."""
         self._call(f"size {pool}")

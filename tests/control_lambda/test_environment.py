@@ -28,6 +28,14 @@ def test_a_valid_environment_is_read() -> None:
     assert environment.unit_of_target_group == {GROUP: "fast"}
 
 
+def test_builds_are_read_and_may_be_absent() -> None:
+    """A unit without any is built."""
+    described = {"target_group_arn": GROUP, "pools": {}}
+    units = {"fast": {**described, "builds": ["image", "compiled"]}, "slow": described}
+    environment = Environment.from_environ({**VALID, "UNITS": json.dumps(units)})
+    assert environment.builds == {"fast": ("image", "compiled"), "slow": ()}
+
+
 def test_cloudwatch_dimensions_are_the_ends_of_the_arns() -> None:
     """AWS/ApplicationELB names load balancers and target groups without their ARNs' beginnings."""
     environment = Environment.from_environ(VALID)
@@ -53,6 +61,8 @@ def test_a_missing_variable_is_named(variable: str) -> None:
         ("UNITS", '{"fast": {}}', "UNITS: fast: no pools; valid: JSON"),
         ("UNITS", '{"fast": {"pools": {"fast-spot": 7}}}', "UNITS: fast: no pools; valid: JSON"),
         ("UNITS", '{"fast": {"pools": {}, "target_group_arn": "x"}}', "UNITS: fast: target_group_arn: 'x'"),
+        ("UNITS", '{"fast": {"pools": {}, "builds": "x"}}', "UNITS: fast: builds: no list of names; valid: "),
+        ("UNITS", '{"fast": {"pools": {}, "builds": [1]}}', "UNITS: fast: builds: no list of names; valid: "),
     ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str, message: str) -> None:

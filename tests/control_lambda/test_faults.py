@@ -191,6 +191,11 @@ class Mortal:
         self._write()
         return self.actuators.set_weights(weights)
 
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write a query class's weights while alive."""
+        self._write()
+        return self.actuators.set_class_weights(name, weights)
+
     def set_desired(self, pool: str, nodes: int) -> None:
         """Set a size while alive."""
         self._write()

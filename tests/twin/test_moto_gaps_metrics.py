@@ -251,6 +251,8 @@ def test_metric_math_that_is_not_supported_is_a_validation_error(metrics: Metric
         ("AVG([a, b])", {0: 15, 60: 2}),
         ("MIN([a, b])", {0: 10, 60: 2}),
         ("MAX([a, b])", {0: 20, 60: 2}),
+        ("a < 10", {0: 0, 60: 1}),
+        ("a * (b >= 20)", {0: 10}),
     ],
 )
 def test_metric_math(expression: str, values: dict[int, float]) -> None:

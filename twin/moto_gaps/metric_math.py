@@ -1,9 +1,9 @@
 """Metric math: what GetMetricData's expressions compute, as far as the embedded cloud goes.
 
-Arithmetic (+ - * / ^) over ids and numbers, METRICS() and, over arrays of series, SUM, AVG, MIN and MAX,
-and FILL(series, number | REPEAT). Two series meet at the minutes that both have; a division by zero leaves
-its minute out; an aggregate takes whatever series a minute has. Source: "Using math expressions with
-CloudWatch metrics" in the CloudWatch User Guide.
+Arithmetic (+ - * / ^) and comparisons (1 where true, 0 where false) over ids and numbers, METRICS() and,
+over arrays of series, SUM, AVG, MIN and MAX, and FILL(series, number | REPEAT). Two series meet at the
+minutes that both have; a division by zero leaves its minute out; an aggregate takes whatever series a
+minute has. Source: "Using math expressions with CloudWatch metrics" in the CloudWatch User Guide.
 """
 
 import ast
@@ -23,6 +23,14 @@ ARITHMETIC: Final[Mapping[type[ast.operator], Callable[[float, float], float]]] 
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.Pow: operator.pow,
+}
+COMPARISONS: Final[Mapping[type[ast.cmpop], Callable[[float, float], bool]]] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
 }
 AGGREGATES: Final[Mapping[str, Callable[[Sequence[float]], float]]] = {
     "SUM": sum,
@@ -65,12 +73,20 @@ class _Evaluation:
                 return self._known[name]
             case ast.List(elts=items):
                 return [self._series(item) for item in items]
+            case ast.UnaryOp() | ast.BinOp() | ast.Compare():
+                return self._operation(node)
+            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                return self._call(name, arguments)
+        raise self._unsupported(ast.unparse(node))
+
+    def _operation(self, node: ast.UnaryOp | ast.BinOp | ast.Compare) -> Operand:
+        match node:
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self._combine(operator.sub, 0.0, self._operand(operand))
             case ast.BinOp(left=left, op=sign, right=right) if type(sign) in ARITHMETIC:
                 return self._combine(ARITHMETIC[type(sign)], self._operand(left), self._operand(right))
-            case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
-                return self._call(name, arguments)
+            case ast.Compare(left=left, ops=[sign], comparators=[right]) if type(sign) in COMPARISONS:
+                return self._combine(COMPARISONS[type(sign)], self._operand(left), self._operand(right))
         raise self._unsupported(ast.unparse(node))
 
     def _call(self, name: str, arguments: Sequence[ast.expr]) -> Operand:
@@ -99,14 +115,14 @@ class _Evaluation:
         self, function: Callable[[float, float], float], left: float | Values, right: float | Values
     ) -> float | Values:
         if not isinstance(left, Mapping) and not isinstance(right, Mapping):
-            return function(left, right)
+            return float(function(left, right))
         result: dict[int, float] = {}
         for minute in self._minutes:
             one = left.get(minute) if isinstance(left, Mapping) else left
             other = right.get(minute) if isinstance(right, Mapping) else right
             if one is None or other is None or (function is operator.truediv and other == 0):
                 continue
-            result[minute] = function(one, other)
+            result[minute] = float(function(one, other))
         return result
 
     def _aggregate(self, function: Callable[[Sequence[float]], float], value: Operand) -> Values:

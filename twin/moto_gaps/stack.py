@@ -13,7 +13,6 @@ TICK_FUNCTION: Final = "fulcrum-tick"
 # A documentation address (RFC 5737) that no request comes from: the rule matches nothing, but it has the
 # load balancer check the health of every target group, which it does only for groups that a rule uses.
 NOWHERE: Final = "192.0.2.1/32"
-LAST_PRIORITY: Final = 50_000
 # The embedded AWS checks no credentials, but an SDK does not start without any.
 ACCESS: Final[Mapping[str, str]] = {
     "AWS_ACCESS_KEY_ID": "embedded",
@@ -95,7 +94,7 @@ def _create_listener(elbv2: Any, load_balancer: str, target_groups: list[str]) -
     groups = [{"TargetGroupArn": arn} for arn in target_groups]
     elbv2.create_rule(
         ListenerArn=listener,
-        Priority=LAST_PRIORITY,
+        Priority=names.STACK_RULE_PRIORITY,
         Conditions=[{"Field": "source-ip", "SourceIpConfig": {"Values": [NOWHERE]}}],
         Actions=[{"Type": "forward", "ForwardConfig": {"TargetGroups": groups}}],
     )
