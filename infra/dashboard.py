@@ -123,6 +123,7 @@ class Dashboard(Construct):
     def _steering(self) -> list[cloudwatch.GraphWidget]:
         of_fleet = self._metrics.of_fleet
         units = [unit.name for unit in self._fleet.units]
+        mode = of_fleet(names.MODE, "Maximum", label="mode")
         return [
             _graph(
                 "Demand and forecast (requests per minute)",
@@ -132,9 +133,7 @@ class Dashboard(Construct):
                 ],
                 width=6,
             ),
-            _graph(
-                "Mode (0 cost, 1 capacity)", [of_fleet(names.MODE, "Maximum", label="mode")], width=6, axis=ZERO_OR_ONE
-            ),
+            _graph("Mode (0 cost, 1 capacity)", [mode], width=6, axis=ZERO_OR_ONE),
             _graph(
                 "Weights",
                 [self._metrics.of_unit(names.WEIGHT, unit, "Maximum") for unit in units],

@@ -21,6 +21,9 @@ ROOT: Final = Path(__file__).parents[1]
 NOT_IN_THE_ASSET: Final = ["/*", "!/control_lambda", "__pycache__"]
 # Powertools and pydantic, from the layer that AWS publishes in every region; boto3 comes with the runtime.
 POWERTOOLS: Final = "/aws/service/powertools/python/x86_64/python3.13/latest"
+NOT_THE_LATEST_PYTHON: Final = (
+    "AWS supports Python 3.13 and publishes the layer of Powertools and pydantic for it."
+)
 # The oldest event that is still worth handling: after a minute the next tick has seen the same.
 MAX_EVENT_AGE: Final = Duration.seconds(60)
 
@@ -51,14 +54,8 @@ class ControlFunction(Construct):
     ) -> None:
         super().__init__(scope, id)
         self.log_group = log_group(self, "Logs", settings=settings)
-        role = iam.Role(
-            self,
-            "Role",
-            assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"),
-            description=description,
-        )
         own = function_grants(self.log_group.log_group_arn, dead_letters.queue_arn)
-        policy = grant(role, [*grants, *own])
+        role, policy = _role(self, description, [*grants, *own])
         self.function = lambda_.Function(
             self,
             "Function",
@@ -68,7 +65,7 @@ class ControlFunction(Construct):
             architecture=lambda_.Architecture.X86_64,
             layers=[_powertools(self)],
             description=description,
-            role=role.without_policy_updates(),  # the grants above are all that it gets
+            role=role,
             environment=environment,
             timeout=timeout,
             memory_size=memory_mib,
@@ -79,11 +76,14 @@ class ControlFunction(Construct):
             on_failure=destinations.SqsDestination(dead_letters),
         )
         self.function.node.add_dependency(policy)
-        acknowledge(
-            self.function,
-            "AwsSolutions-L1",
-            "AWS supports Python 3.13 and publishes the layer of Powertools and pydantic for it.",
-        )
+        acknowledge(self.function, "AwsSolutions-L1", NOT_THE_LATEST_PYTHON)
+
+
+def _role(scope: Construct, description: str, grants: Sequence[Grant]) -> tuple[iam.IRole, iam.Policy]:
+    """A role that has these grants and, whatever the CDK thinks that the function needs, no other."""
+    principal = iam.ServicePrincipal("lambda.amazonaws.com")
+    role = iam.Role(scope, "Role", assumed_by=principal, description=description)
+    return role.without_policy_updates(), grant(role, grants)
 
 
 def _powertools(scope: Construct) -> lambda_.ILayerVersion:

@@ -193,11 +193,45 @@ def test_other_limits_prices_and_budgets_reach_the_loop_and_no_node(
     assert untouched(changes)
 
 
-def test_an_ami_release_is_rolled_out_in_place(
+def test_another_kubernetes_version_is_rolled_out_in_place(
     new_settings: NewSettings, synth: Synth, before: Template
 ) -> None:
-    """Another Kubernetes version updates cluster and nodes, and replaces neither."""
+    """Cluster and nodes are updated, and neither is replaced."""
     changes = change_set(before, synth(new_settings(kubernetes_version="1.35")))
     assert changes.replaced == {}
     assert "AWS::EKS::Cluster" in changes.updated.values()
     assert len(changes.touched("AWS::EKS::Nodegroup")) == 6
+
+
+def test_most_settings_may_change_later(new_settings: NewSettings, synth: Synth, before: Template) -> None:
+    """All of these at once replace nothing but the rule that checks health, which moves to HTTPS."""
+    later = new_settings(
+        admin_arns="arn:aws:iam::111122223333:role/Admin",
+        alert_email="pager@example.com",
+        api_cidrs="203.0.113.0/24",
+        certificate_arn="arn:aws:acm:us-east-1:111122223333:certificate/0a1b2c3d-0000-1111-2222-333344445555",
+        deletion_protection=False,
+        interface_endpoints=True,
+        log_retention_days=30,
+        nat_gateways=2,
+    )
+    changes = change_set(before, synth(later))
+    assert set(changes.replaced.values()) == {"AWS::ElasticLoadBalancingV2::ListenerRule"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "replaced"),
+    [
+        ("public", True, "AWS::ElasticLoadBalancingV2::LoadBalancer"),
+        ("vpc_cidr", "10.43.0.0/16", "AWS::EC2::VPC"),
+        ("zones", "use1-az5,use1-az6", "AWS::EC2::Subnet"),
+    ],
+)
+def test_a_setting_that_cannot_change_later_says_so(
+    new_settings: NewSettings, synth: Synth, before: Template, key: str, value: object, replaced: str
+) -> None:
+    """What replaces a foundation is told apart in cdk.json, where the setting is chosen."""
+    changes = change_set(before, synth(new_settings(**{key: value})))
+    context = json.loads((ROOT / "cdk.json").read_text(encoding="utf-8"))["context"]
+    assert replaced in changes.replaced.values()
+    assert "Not to be changed once deployed" in context[f"//{key}"]

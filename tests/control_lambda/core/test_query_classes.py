@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet, FleetError, fleet_from_json
@@ -123,3 +125,27 @@ def test_a_row_moves_by_twenty_points_a_tick_at_most() -> None:
     stands = {"large": {"cheap": 999, "strong": 0}}
     row = large_row({CHEAP: 10, STRONG: 10}, steered=kept, class_weights=stands)
     assert 0 < row["strong"] <= 200
+
+
+@given(
+    ready=st.tuples(st.integers(0, 10), st.integers(0, 10)),
+    planned=st.tuples(st.integers(0, 999), st.integers(0, 999)).filter(any),
+    stands=st.none() | st.tuples(st.integers(0, 999), st.integers(0, 999)),
+    rpm=st.floats(0.0, 3000.0),
+)
+def test_no_row_breaks_the_rules_of_weights(
+    ready: tuple[int, int], planned: tuple[int, int], stands: tuple[int, int] | None, rpm: float
+) -> None:
+    """Integers 0 to 999, every unit listed, none for a unit without a ready node, some while any is ready."""
+    both = fleet(
+        unit("cheap", least=10),
+        unit("strong", least=10),
+        classes=[{"name": "large", "weights": dict(zip(("cheap", "strong"), planned, strict=True))}, "rest"],
+    )
+    row_before = {} if stands is None else {"large": dict(zip(("cheap", "strong"), stands, strict=True))}
+    nodes = dict(zip((CHEAP, STRONG), ready, strict=True))
+    row = large_row(nodes, rpm, both, class_weights=row_before)
+    assert set(row) == {"cheap", "strong"}
+    assert all(0 <= weight <= 999 for weight in row.values())
+    assert all(not row[name] for name, count in zip(("cheap", "strong"), ready, strict=True) if not count)
+    assert any(row.values()) == any(ready)
