@@ -6,13 +6,14 @@ PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
 INSTALL = $(PYTHON) -m pip install --quiet --no-input --disable-pip-version-check
 ANNOUNCE = awk -F ':.*\#\# ' '$$1 == "$@" {print "$@: " $$2}' Makefile
 # Without validation synthesis takes half as long; cfn-lint and cdk-nag check the template in the tests.
-CDK := aws-cdk@2.1148.1# npm's `latest` is another, incompatible command line
+# npm's `latest` is another, incompatible command line; npx fetches it once.
+CDK := aws-cdk@2.1148.1
 SEED := 2503# of the random order of the tests: the same on every run
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check synth bench help
+.PHONY: demo test check synth bench bench-serving help
 
 demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 1 minute)
 	@$(ANNOUNCE)
@@ -29,7 +30,7 @@ check: .venv/installed-dev ## style, layout, types and the direction of imports 
 	@$(PYTHON) -m mypy --strict app.py containers control_lambda infra twin tests
 	@.venv/bin/lint-imports --no-logo
 
-synth: .venv/installed-infra ## the CloudFormation template of the stack, offline; writes cdk.out (about 10 seconds)
+synth: .venv/installed-infra ## the CloudFormation template of the stack, without AWS; writes cdk.out (about 10 seconds)
 	@$(ANNOUNCE)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" CDK_VALIDATION=false npx --yes $(CDK) synth --quiet
 
@@ -37,8 +38,12 @@ bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench
 	@$(ANNOUNCE)
 	@$(PYTHON) -m twin bench --out out/bench
 
+bench-serving: .venv/installed-dev .venv/peers/installed ## the server's figures, into out/bench-serving (about 15 minutes)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m containers.serving.bench --ray-python .venv/peers/bin/python --out out/bench-serving
+
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' Makefile
 
 .venv/installed: requirements.txt
 	@$(MAKE_VENV)
@@ -57,6 +62,13 @@ help: ## this list
 	@echo "install: what $< lists, into .venv; about 2 minutes, only when the list has changed"
 	@$(INSTALL) -r $<
 	@touch $@ .venv/installed .venv/installed-infra
+
+# The peers' own environment: what they bring would change the server under test.
+.venv/peers/installed: requirements-bench-serving.txt requirements-serving.txt requirements.txt | .venv/installed-dev
+	@echo "install: what $< lists, into .venv/peers; some minutes, only when the list has changed"
+	@$(PYTHON) -m venv --clear .venv/peers
+	@.venv/peers/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r $<
+	@touch $@
 
 # Leaves a working .venv alone and makes a missing or half-made one anew.
 define MAKE_VENV
