@@ -1,7 +1,10 @@
 """Upper bounds on a mix's throughput: KAIROS's own, by which it ranks, and linear ones, by which we search.
 
 The paper's bound (arXiv 2210.05889, section 5.1) lets queries above s' = max s_j go to the base alone and
-all others to the auxiliary instances. The linear bounds are dual solutions of the fluid program
+all others to the auxiliary instances. It counts no query as late: where bases are the bottleneck and most
+large queries may be, more than the bound can be carried.
+
+The linear bounds are dual solutions of the fluid program
 
     max X  s.t.  sum_j x_sj = X p_s,  sum_s x_sj L_j(s) <= n_j,  x_sj >= 0 only where type j serves s
 

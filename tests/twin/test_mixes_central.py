@@ -38,7 +38,7 @@ class Case:
     def __init__(self, seed: int) -> None:
         random = np.random.default_rng(seed)
         count, instances = int(random.integers(1, 40)), int(random.integers(1, 15))
-        arrival = np.sort(random.integers(-int(1.2 * TARGET / TICK), 0, count)) * TICK
+        arrival = np.float64(TICK) * np.sort(random.integers(-int(1.2 * TARGET / TICK), 0, count))
         size = random.uniform(1, LARGEST, count)
         kind = random.integers(0, len(MODELS), instances)
         idle = random.random(instances) < random.choice([0.1, 0.5, 1.0])

@@ -86,7 +86,7 @@ def _search(costs: Floats, start: int, solution: Solution, search: Search) -> in
         search.column_seen[closest] = True
         search.remaining[place] = search.remaining[left - 1]
         if solution.row_of[closest] == NOBODY:
-            return closest
+            return int(closest)
         row, length = solution.row_of[closest], search.length[closest]
     raise ValueError("more rows than columns")
 

@@ -285,15 +285,13 @@ def _decision_times(
     target = MODELS[0].target_seconds
     spent = []
     for seed in range(decisions):
-        sizes = draw(DECISION_QUERIES, seed).sizes
-        arrivals = np.sort(random.uniform(-0.8 * target, 0.0, DECISION_QUERIES))
+        sizes = draw(DECISION_QUERIES, seed).sizes.tolist()
+        arrivals = np.sort(random.uniform(-0.8 * target, 0.0, DECISION_QUERIES)).tolist()
         waiting = [Query(size, at, at + target) for size, at in zip(sizes, arrivals, strict=True)]
-        idle = random.random(DECISION_INSTANCES) < random.choice((0.01, 0.1, 1.0))
-        free_at = random.uniform(0.0, 0.6 * target, DECISION_INSTANCES)
-        kinds = random.choice(list(models), DECISION_INSTANCES)
-        instances = [
-            Instance(kind, bool(now), at) for kind, now, at in zip(kinds, idle, free_at, strict=True)
-        ]
+        idle = (random.random(DECISION_INSTANCES) < random.choice((0.01, 0.1, 1.0))).tolist()
+        free_at = random.uniform(0.0, 0.6 * target, DECISION_INSTANCES).tolist()
+        kinds = random.choice(list(models), DECISION_INSTANCES).tolist()
+        instances = [Instance(kind, now, at) for kind, now, at in zip(kinds, idle, free_at, strict=True)]
         began = time.thread_time()
         candidate.decide(0.0, waiting, instances, models)
         spent.append(1000.0 * (time.thread_time() - began))
