@@ -40,6 +40,9 @@ TICK_CONFIG: Final = Config(connect_timeout=2, read_timeout=35, retries={"total_
 
 Remaining = Callable[[], float]
 Rule = Mapping[str, Any]
+Priorities = frozenset[str]
+
+DECLARED: Final = frozenset({str(names.STACK_RULE_PRIORITY)})
 
 logger = Logger(service="release")
 
@@ -88,20 +91,23 @@ class Release:
             wait=wait,
         )
 
-    def update(self, listener_before: str, remaining: Remaining) -> None:
+    def update(self, listener_before: str, remaining: Remaining, declared: Priorities = DECLARED) -> None:
         """Have the loop tick once, and see to it that its rule uses nothing that is about to be deleted.
+
+        `declared` are the priorities of the rules that the template holds.
 
         Raises:
             NotReleasedError: the deploy would take away what serves now; CloudFormation undoes it.
         """
         told = self._tick_once(remaining)
         listener = self.environment.listener_arn
-        for rule in self._owned(listener):
+        for rule in self._owned(listener, declared):
             self._drop_removed_groups(rule, told)
-        if listener_before != listener and self._owned(listener_before) and not self._owned(listener):
+        moved = listener_before != listener and bool(self._owned(listener_before, declared))
+        if moved and not self._owned(listener, declared):
             raise NotReleasedError(f"the loop has not made its rule on the new listener yet; {told}")
 
-    def delete(self, listener: str, remaining: Remaining) -> None:
+    def delete(self, listener: str, remaining: Remaining, declared: Priorities = DECLARED) -> None:
         """Delete the loop's rules of the listener; the loop is stopped first where they are in force.
 
         A listener that served before is on its way out while the loop works on: only its rules go.
@@ -113,7 +119,7 @@ class Release:
         if in_force:
             self._pause()
             self._take_lease(remaining)
-        for rule in self._owned(listener):
+        for rule in self._owned(listener, declared):
             self._delete_rule(rule)
         if in_force:
             # Until the lease ends there is nobody left to tick; a next deployment must not begin paused.
@@ -206,9 +212,16 @@ class Release:
             else:
                 return
 
-    def _owned(self, listener: str) -> list[Rule]:
-        """The loop's rules on the listener; none where it does not exist (any more)."""
-        return [rule for rule in self._rules(listener) if _is_owned(rule)]
+    def _owned(self, listener: str, declared: Priorities) -> list[Rule]:
+        """The loop's rules on the listener: those that forward and are not the template's.
+
+        None where the listener does not exist (any more).
+        """
+        return [
+            rule
+            for rule in self._rules(listener)
+            if rule["Priority"] not in declared and _target_groups(rule)
+        ]
 
     def _rules(self, listener: str) -> Iterator[Rule]:
         if ":listener/" not in listener:
@@ -267,10 +280,10 @@ def run(event: Mapping[str, Any], release: Release, remaining: Remaining) -> str
         case "Create":
             return release.environment.listener_arn
         case "Update":
-            release.update(event["PhysicalResourceId"], remaining)
+            release.update(event["PhysicalResourceId"], remaining, declared_priorities(event))
             return release.environment.listener_arn
         case "Delete":
-            release.delete(event["PhysicalResourceId"], remaining)
+            release.delete(event["PhysicalResourceId"], remaining, declared_priorities(event))
             return str(event["PhysicalResourceId"])
         case other:
             raise ValueError(f"event: RequestType: {other!r}; valid: Create, Update, Delete")
@@ -298,9 +311,11 @@ def answer(event: Mapping[str, Any], identity: str, failure: str) -> None:
         pass
 
 
-def _is_owned(rule: Rule) -> bool:
-    """Whether the loop made the rule: it forwards, and is not the stack's own."""
-    return rule["Priority"] != str(names.STACK_RULE_PRIORITY) and bool(_target_groups(rule))
+def declared_priorities(event: Mapping[str, Any]) -> Priorities:
+    """The priorities of the rules that the template holds, before or after this deploy."""
+    told = (event.get("ResourceProperties", {}), event.get("OldResourceProperties", {}))
+    routed = any(properties.get("Routing") == "router" for properties in told)
+    return DECLARED | {str(names.ROUTER_RULE_PRIORITY)} if routed else DECLARED
 
 
 def _target_groups(rule: Rule) -> list[Mapping[str, Any]]:

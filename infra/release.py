@@ -65,6 +65,7 @@ class Release(Construct):
             properties={
                 "ListenerArn": routing.listener.listener_arn,
                 "Units": control.units,
+                "Routing": settings.fleet.routing,
                 "FleetDigest": hashlib.sha256(settings.fleet.to_json().encode()).hexdigest(),
             },
         )

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Final
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import CfnOutput, Duration, RemovalPolicy
 from aws_cdk import aws_certificatemanager as acm
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_elasticloadbalancingv2 as elbv2
@@ -63,6 +63,8 @@ class Routing(Construct):
             unit.name: self._create_target_group(unit.name) for unit in settings.fleet.units
         }
         self.health_check_rule = self._create_health_check_rule()
+        scheme = "https" if settings.certificate_arn else "http"
+        CfnOutput(self, "Url", value=f"{scheme}://{self.load_balancer.load_balancer_dns_name}")
 
     def _create_security_group(self, pods: ec2.ISecurityGroup) -> ec2.SecurityGroup:
         """What reaches the load balancer, and that it alone reaches the pods."""

@@ -39,7 +39,7 @@ TABLES: Final = "results.md"
 LARGEST: Final = "D2X"
 # Where nodes are lost most often.
 FAILOVER_SCENARIO: Final = "D4"
-WORTHS: Final = (4.0, 8.0, 16.0, 24.0, 48.0)
+WORTHS: Final = (4.0, 24.0)
 HISTORIES_AT_ONCE: Final = 250
 
 Job = ReplayJob | BoundJob | DecisionTimesJob | ForecastJob | HistoriesJob

@@ -30,6 +30,19 @@ from scipy.optimize import linear_sum_assignment
 
 from containers.router.predictors import LatencyModel
 
+__all__ = [
+    "Decision",
+    "Dispatch",
+    "Distributor",
+    "Instance",
+    "KairosMatching",
+    "LatencyModel",
+    "LeastLaxity",
+    "Query",
+    "heterogeneity",
+    "price_of_time",
+]
+
 # KAIROS' slack: a query has to end within this share of its latency target.
 SLACK: Final = 0.98
 # Penalties as multiples of the query's target: ends inside the slack; ends beyond the target.

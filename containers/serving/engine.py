@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from containers.serving.admission import Admission, ServiceTimes
-from containers.serving.backends.protocol import Backend, Picture, Served, Shape, Work
+from containers.serving.backends.protocol import Backend, Picture, Served
 from containers.serving.batching import Job, JobQueue
 from containers.serving.errors import overloaded
 from containers.serving.health import Health
@@ -13,7 +13,7 @@ from containers.serving.settings import Settings
 from containers.serving.worker import DeviceWorker
 
 # While the model loads nobody knows how long it still takes; a balancer finds another node meanwhile.
-_RETRY_WHILE_NOT_READY_SECONDS = 10
+_RETRY_WHILE_NOT_ABLE_SECONDS = 10
 
 
 class Engine:
@@ -25,7 +25,7 @@ class Engine:
         self.telemetry = Telemetry(settings)
         self._queue = JobQueue(settings.batch_window_seconds)
         times = ServiceTimes()
-        self.worker = DeviceWorker(load, self._queue, self.health, times, self.telemetry, self._usual)
+        self.worker = DeviceWorker(load, self._queue, self.health, times, self.telemetry, settings)
         self._admission = Admission(times, self.worker.batch_limit, settings.max_queue)
 
     @property
@@ -33,11 +33,10 @@ class Engine:
         """What it makes; known once the model is loaded.
 
         Raises:
-            ApiError: 503 while it is not ready to make pictures.
+            ApiError: 503 while it can make no pictures. A stopping server still makes what comes.
         """
-        reason = self.health.not_ready
-        if reason and not self.health.is_draining:
-            raise overloaded(reason, _RETRY_WHILE_NOT_READY_SECONDS, "not_ready")
+        if self.health.not_able:
+            raise overloaded(self.health.not_able, _RETRY_WHILE_NOT_ABLE_SECONDS, "not_ready")
         return self.worker.served
 
     def start(self) -> None:
@@ -67,6 +66,3 @@ class Engine:
         jobs = [Job(picture, deadline) for picture in pictures]
         self._queue.put(jobs)
         return jobs
-
-    def _usual(self, shape: Shape) -> Work:
-        return Work(shape, self.settings.steps, self.settings.guidance_scale)

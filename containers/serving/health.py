@@ -70,13 +70,16 @@ class Health:
         return self._failures >= FAILURES_UNTIL_NOT_READY
 
     @property
-    def not_ready(self) -> str:
-        """Why it should get no traffic."""
+    def not_able(self) -> str:
+        """Why it can make no pictures."""
         if self._dead or self._preparing:
             return self._dead or self._preparing
-        if self._is_draining:
-            return "the server is stopping"
         return f"the device failed {self._failures} times in a row" if self.is_device_failing else ""
+
+    @property
+    def not_ready(self) -> str:
+        """Why it should get no traffic."""
+        return self.not_able or ("the server is stopping" if self._is_draining else "")
 
     @property
     def not_live(self) -> str:

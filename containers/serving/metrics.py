@@ -1,5 +1,6 @@
 """What the server measures of itself: for Prometheus at /metrics, for CloudWatch as EMF on stdout."""
 
+import collections
 import sys
 import threading
 from typing import Final
@@ -25,6 +26,7 @@ class Telemetry:
         self._settings = settings
         self._lock = threading.Lock()
         self._emf = self._new_emf()
+        self._counts: collections.Counter[str] = collections.Counter()
         self.registry = CollectorRegistry()
         registry = self.registry
         self._requests = Counter("fulcrum_requests", "Answers by status", ["status"], registry=registry)
@@ -56,12 +58,12 @@ class Telemetry:
     def answered(self, status: int) -> None:
         """A request for pictures got its answer; 499 when the client had left."""
         self._requests.labels(str(status)).inc()
-        self._put("RequestCount", MetricUnit.Count, 1)
+        self._add("RequestCount")
 
     def picture(self, queue_seconds: float, inference_seconds: float, encode_seconds: float) -> None:
         """A picture is ready to send."""
         self._images.inc()
-        self._put("Images", MetricUnit.Count, 1)
+        self._add("Images")
         for stage, seconds in (
             ("queue", queue_seconds),
             ("inference", inference_seconds),
@@ -78,7 +80,7 @@ class Telemetry:
     def device_error(self, kind: str) -> None:
         """The device failed a batch: `out_of_memory` or `device`."""
         self._device_errors.labels(kind).inc()
-        self._put("DeviceErrors", MetricUnit.Count, 1)
+        self._add("DeviceErrors")
 
     def queue_depth(self, pictures: int) -> None:
         """How many pictures wait, seen as a request came."""
@@ -90,16 +92,25 @@ class Telemetry:
         return generate_latest(self.registry)
 
     def flush(self) -> None:
-        """Write what was put since the last time as one line of EMF; nothing when nothing was."""
+        """Write what came since the last time as one line of EMF; nothing when nothing came."""
         with self._lock:
+            for name, count in self._counts.items():
+                self._emf.add_metric(name, MetricUnit.Count, count)
+            self._counts.clear()
             if self._emf.metric_set:
                 self._emf.flush_metrics()
-                sys.stdout.flush()
                 self._emf = self._new_emf()
+        sys.stdout.flush()
+
+    def _add(self, name: str) -> None:
+        """Count an event: one sum for each line, not a list of ones."""
+        with self._lock:
+            self._counts[name] += 1
 
     def _put(self, name: str, unit: MetricUnit, value: float) -> None:
+        """Keep a measured value, to the microsecond; a hundred of one name are written as a line at once."""
         with self._lock:
-            self._emf.add_metric(name, unit, value)
+            self._emf.add_metric(name, unit, round(value, 6))
 
     def _new_emf(self) -> EphemeralMetrics:
         emf = EphemeralMetrics(namespace=self._settings.metric_namespace)

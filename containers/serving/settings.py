@@ -23,7 +23,7 @@ def _shapes(text: Any) -> Any:
 class Settings(BaseModel):
     """What the server is told: each field is the environment variable of the same name in capitals."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     port: int = Field(default=8000, ge=0, le=65535)
     host: str = "0.0.0.0"  # noqa: S104 - a container serves whoever can reach its pod

@@ -1,6 +1,7 @@
 """The one thread that uses the device: loads the model, warms it up, makes batch after batch."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from containers.serving.batching import Job, JobQueue, Made
 from containers.serving.errors import overloaded
 from containers.serving.health import Health
 from containers.serving.metrics import Telemetry
-from containers.serving.settings import InvalidSettingsError
+from containers.serving.settings import InvalidSettingsError, Settings
 from containers.serving.warmup import sample, warm_up
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class DeviceWorker(threading.Thread):
         health: Health,
         times: ServiceTimes,
         telemetry: Telemetry,
-        usual: Callable[[Shape], Work],
+        settings: Settings,
     ) -> None:
         super().__init__(name="device", daemon=True)
         self.served = Served(())
@@ -51,7 +52,7 @@ class DeviceWorker(threading.Thread):
         self._health = health
         self._times = times
         self._telemetry = telemetry
-        self._usual = usual
+        self._settings = settings
         self._limits: dict[Shape, int] = {}
         self._current: tuple[Work, int, float] | None = None
 
@@ -87,11 +88,16 @@ class DeviceWorker(threading.Thread):
         loaded = time.monotonic()
         self._health.warming()
         for shape in self.served.shapes:
-            self._limits[shape] = warm_up(backend, self._usual(shape), self._times)
+            self._limits[shape] = warm_up(
+                backend, self._usual(shape), self._times, self._settings.latency_seconds or math.inf
+            )
         self._telemetry.prepared(loaded - began, time.monotonic() - loaded)
         self._health.warmed()
         log.info("ready: %s", ", ".join(f"{shape} in batches of {n}" for shape, n in self._limits.items()))
         return backend
+
+    def _usual(self, shape: Shape) -> Work:
+        return Work(shape, self._settings.steps, self._settings.guidance_scale)
 
     def _step(self, backend: Backend) -> None:
         failing = self._health.is_device_failing

@@ -54,7 +54,7 @@ ELB_5XX_COUNT: Final = "HTTPCode_ELB_5XX_Count"
 # groups; and by Fleet alone what it refused, which reached no unit.
 REFUSED_REQUEST_COUNT: Final = "RefusedRequestCount"
 
-# The listener's rule that the stack declares, its last possible one; every other forwarding rule is the loop's
+# The listener's last possible rule, which the stack declares; every other forwarding rule is the loop's
 STACK_RULE_PRIORITY: Final = 50_000
 # With `routing: router` the stack declares this rule too: every request to the router
 ROUTER_RULE_PRIORITY: Final = 1

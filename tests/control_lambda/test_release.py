@@ -329,6 +329,36 @@ def test_tls_is_refused_while_a_pause_keeps_the_loop_from_the_new_listener(deplo
         after.update(deployed.listener)
 
 
+def with_router(deployed: Deployed) -> Deployed:
+    """The stack with a rule of its own ahead of the loop's, which sends every request to a router."""
+    elbv2 = deployed.shell.clients.elbv2
+    rules = elbv2.describe_rules(ListenerArn=deployed.listener)["Rules"]
+    (weighted,) = [rule["RuleArn"] for rule in rules if rule["Priority"] == "1"]
+    elbv2.set_rule_priorities(RulePriorities=[{"RuleArn": weighted, "Priority": 101}])
+    vpc = elbv2.describe_target_groups()["TargetGroups"][0]["VpcId"]
+    made = elbv2.create_target_group(Name="router", Protocol="HTTP", Port=8000, VpcId=vpc)
+    router = {"TargetGroupArn": made["TargetGroups"][0]["TargetGroupArn"]}
+    elbv2.create_rule(
+        ListenerArn=deployed.listener,
+        Priority=names.ROUTER_RULE_PRIORITY,
+        Conditions=[{"Field": "path-pattern", "PathPatternConfig": {"Values": ["/*"]}}],
+        Actions=[{"Type": "forward", "ForwardConfig": {"TargetGroups": [router]}}],
+    )
+    return deployed
+
+
+@pytest.mark.parametrize("which", ["ResourceProperties", "OldResourceProperties"])
+def test_the_rule_to_a_router_is_the_stacks_own(deployed: Deployed, which: str) -> None:
+    """Release leaves it to CloudFormation, which knows whether it comes or goes."""
+    routed = with_router(deployed)
+    told = {"PhysicalResourceId": deployed.listener, which: {"Routing": "router"}}
+    routed.shell.put_pause_parameter("observe")
+    release_lambda.run({"RequestType": "Update", **told}, routed.release, PATIENT)
+    assert set(routed.rules()) == {"1", "101", "50000", "default"}
+    release_lambda.run({"RequestType": "Delete", **told}, routed.release, PATIENT)
+    assert set(routed.rules()) == {"1", "50000", "default"}
+
+
 def test_an_unknown_request_is_refused(deployed: Deployed) -> None:
     """With what would be valid."""
     with pytest.raises(ValueError, match="'Move'; valid: Create, Update, Delete"):

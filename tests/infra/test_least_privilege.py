@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from botocore.awsrequest import AWSRequest, AWSResponse
 from botocore.compat import HTTPHeaders
-from urllib3 import HTTPResponse
 
 from control_lambda import handler, release, signals
 from control_lambda.core import names
@@ -72,8 +71,7 @@ def answering(tick: Any) -> Any:
 
     def respond(request: AWSRequest, **_: object) -> AWSResponse:
         body = json.dumps(tick(json.loads(request.body))).encode()
-        raw = HTTPResponse(body=io.BytesIO(body), preload_content=False)
-        return AWSResponse(str(request.url), 200, HTTPHeaders(), raw)
+        return AWSResponse(str(request.url), 200, HTTPHeaders(), io.BytesIO(body))
 
     return respond
 

@@ -73,10 +73,10 @@ def test_bisection_refuses_what_has_no_end(guess: float, tolerance: float) -> No
 
 
 def test_a_generous_target_lets_an_instance_be_used_to_the_full() -> None:
-    """With a target of 500 services one instance carries nearly one query per service time, and no more."""
-    latencies = synthetic([(0.01, 0.0)] * len(TYPES), 5.0)
+    """With a target of 50 services one instance carries nearly one query per service time, and no more."""
+    latencies = synthetic([(0.01, 0.0)] * len(TYPES), 0.5)
     lab = Laboratory(latencies, [equal_queries(3000, 100.0)])
-    assert 93 <= lab.throughput((1, 0, 0, 0), FIRST_COME) <= 105
+    assert 90 <= lab.throughput((1, 0, 0, 0), FIRST_COME) <= 104
 
 
 def test_twice_the_instances_carry_more_than_twice(laboratory: Laboratory) -> None:

@@ -10,8 +10,7 @@ from typing import Final
 import numpy as np
 
 from containers.router.matching import Distributor as DistributorProtocol
-from containers.router.matching import Instance, KairosMatching, LeastLaxity, Query
-from containers.router.predictors import LatencyModel
+from containers.router.matching import Instance, KairosMatching, LatencyModel, LeastLaxity, Query
 from twin.errors import InputError
 from twin.mixes import clairvoyant
 from twin.mixes.samples import MODELS, SIZES, TYPES, ServedModel, load

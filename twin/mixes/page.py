@@ -25,6 +25,7 @@ COLOURS: Final = {
     label(CLOCKWORK): UNIT_COLOURS[3],
     label(FIRST_COME): UNIT_COLOURS[4],
 }
+RANK_TICKS: Final = (1, 3, 10, 30, 100, 300)
 DRAWN_CURVES: Final = (NOISE, DRIFT, GROWN, BASE_LOST)
 
 
@@ -82,10 +83,8 @@ def _ranking(found: Found) -> Json:
         for pick, symbol in ((found.pick(model).planner, "diamond"), (found.pick(model).paper, "x")):
             place = next(index for index, one in enumerate(measured) if one.mix == pick)
             data.append(_marker(model, place + 1, shares[place], colour, symbol))
-    layout = _layout(
-        440, "share of the best mix", xaxis={"title": {"text": "rank of the mix"}, "type": "log"}
-    )
-    return {"data": data, "layout": layout}
+    ranks = {"title": {"text": "rank of the mix"}, "type": "log", "tickvals": RANK_TICKS, "gridcolor": GRID}
+    return {"data": data, "layout": _layout(440, "share of the best mix", xaxis=ranks)}
 
 
 def _curve_panels(found: Found) -> Json:
@@ -126,7 +125,8 @@ def _panel_axes(panel: int, kind: str) -> Json:
         across["tickformat"] = ".0%"
     up = {"tickformat": ".0%", "gridcolor": GRID}
     bounds = {"range": [0.7, 1.01]} if kind in ATTAINMENTS else {"rangemode": "tozero"}
-    return {f"xaxis{panel}": across, f"yaxis{panel}": up | bounds}
+    number = panel if panel > 1 else ""
+    return {f"xaxis{number}": across, f"yaxis{number}": up | bounds}
 
 
 def _title(panel: int, kind: str) -> Json:

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from containers.router.predictors import LatencyModel
+from containers.router.matching import LatencyModel
 from twin.errors import InputError
 from twin.scenarios import DATA_DEFAULT, DATA_VARIABLE
 

@@ -78,7 +78,7 @@ def _compiler_version() -> str:
         return version("neuronx-cc")
     except PackageNotFoundError:
         raise InvalidSettingsError(
-            "environment: BACKEND: neuron, but neuronx-cc is not installed here; valid: inside AWS's Neuron image"
+            "environment: BACKEND: neuron, but neuronx-cc is not installed here; valid: in AWS's image"
         ) from None
 
 

@@ -131,9 +131,9 @@ def _trace(
     import torch_neuronx
 
     began = time.monotonic()
-    traced = torch_neuronx.trace(
-        part.eval(), inputs, compiler_args=[f"--target={settings.neuron_target}", *flags], cpu_backend=True
-    )
+    flags = (f"--target={settings.neuron_target}", *flags)
+    with torch.no_grad():
+        traced = torch_neuronx.trace(part.eval(), inputs, compiler_args=list(flags), cpu_backend=True)
     torch.jit.save(traced, file)
     log.info("compiled %s in %.0f s", file.name, time.monotonic() - began)
 

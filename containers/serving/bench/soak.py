@@ -3,7 +3,7 @@
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -166,36 +166,36 @@ class _Sender:
 
 def told(run: Soak) -> dict[str, Any]:
     """The figures, and what is wrong with them (nothing, when all is well)."""
-    first, last = run.states[0], run.states[-1]
-    growth = last["resident_bytes"] / first["resident_bytes"] - 1
-    problems = []
-    unanswered = [status for status in run.statuses["good"] if status != httpx2.codes.OK]
-    if unanswered:
-        problems.append(
-            f"{len(unanswered)} good requests not answered, the first with status {unanswered[0]}"
-        )
-    accepted = [status for status in run.statuses["malformed"] if not httpx2.codes.is_client_error(status)]
-    if accepted:
-        problems.append(
-            f"{len(accepted)} malformed requests not refused, the first with status {accepted[0]}"
-        )
-    if last["tasks"] > first["tasks"]:
-        problems.append(f"tasks grew from {first['tasks']} to {last['tasks']}")
-    if growth > RESIDENT_GROWTH_ALLOWED:
-        problems.append(f"resident memory grew by {growth:.1%} from the first block to the last")
-    if run.exit_code != 0:
-        problems.append(f"the server ended with exit code {run.exit_code}")
+    good, malformed, cancelled = (run.statuses[kind] for kind in ("good", "malformed", "cancelled"))
     return {
-        "requests": sum(map(len, run.statuses.values())),
-        "good_answered": len(run.statuses["good"]) - len(unanswered),
-        "good": len(run.statuses["good"]),
-        "malformed_refused": len(run.statuses["malformed"]) - len(accepted),
-        "malformed": len(run.statuses["malformed"]),
-        "cancelled": run.statuses["cancelled"].count(NO_ANSWER),
-        "answered_before_cancelled": len(run.statuses["cancelled"])
-        - run.statuses["cancelled"].count(NO_ANSWER),
-        "resident_growth": growth,
+        "requests": len(good) + len(malformed) + len(cancelled),
+        "good": len(good),
+        "good_answered": good.count(httpx2.codes.OK),
+        "malformed": len(malformed),
+        "malformed_refused": sum(httpx2.codes.is_client_error(status) for status in malformed),
+        "cancelled": cancelled.count(NO_ANSWER),
+        "answered_before_cancelled": len(cancelled) - cancelled.count(NO_ANSWER),
         "states": run.states,
         "seconds": run.seconds,
-        "problems": problems,
+        "problems": list(_problems(run)),
     }
+
+
+def _problems(run: Soak) -> Iterator[str]:
+    unanswered = [status for status in run.statuses["good"] if status != httpx2.codes.OK]
+    if unanswered:
+        yield f"{len(unanswered)} good requests not answered, the first with status {unanswered[0]}"
+    accepted = [status for status in run.statuses["malformed"] if not httpx2.codes.is_client_error(status)]
+    if accepted:
+        yield f"{len(accepted)} malformed requests not refused, the first with status {accepted[0]}"
+    first, last = run.states[0], run.states[-1]
+    yield from (
+        f"{name} grew from {first[name]} to {last[name]}"
+        for name in ("tasks", "threads", "files")
+        if last[name] > first[name]
+    )
+    growth = last["resident_bytes"] / first["resident_bytes"] - 1
+    if growth > RESIDENT_GROWTH_ALLOWED:
+        yield f"resident memory grew by {100 * growth:.1f} % from the first block to the last"
+    if run.exit_code != 0:
+        yield f"the server ended with exit code {run.exit_code}"

@@ -191,7 +191,7 @@ def break_point(points: Sequence[Point], plan: Plan, service_seconds: float) -> 
 
 
 def _crossing(rates: NDArray[np.float64], margins: NDArray[np.float64]) -> float:
-    """The rate at which the margin first falls through 0; the highest rate when it never does."""
+    """The rate at which the margin first falls through 0, within the measured rates."""
     broken = np.flatnonzero(margins < 0)
     if len(broken) == 0:
         return float(rates[-1])

@@ -57,14 +57,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not torch.cuda.is_available():
         print(f"{PROGRAM}: no NVIDIA GPU is here, so there is nothing to measure", file=sys.stderr)
         return FAILED
+    given.out.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"device": torch.cuda.get_device_name(), "steps": given.steps}
     for name in given.models:
         with tempfile.TemporaryDirectory() as directory:
             architectures.save(architectures.ARCHITECTURES[name], Path(directory))
             results[name] = _measured(given, Path(directory))
         Console().print(*(table(name, backend, results[name][backend]) for backend in BACKENDS), sep="\n")
-    given.out.mkdir(parents=True, exist_ok=True)
-    (given.out / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+        # After each model: should the next one not fit, the figures of this one are kept.
+        (given.out / RESULTS).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

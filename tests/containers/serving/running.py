@@ -43,7 +43,8 @@ def application(
 ) -> Iterator[tuple[Engine, httpx2.Client]]:
     """The application on a port of this process, and a client for it; unless `is_awaited` is false, ready."""
     engine = Engine(settings, lambda: backend)
-    with socket.socket() as listener:
+    # Named as TCP, else asyncio leaves Nagle's delay on.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(engine), log_config=None, timeout_graceful_shutdown=30)
         server = uvicorn.Server(config)

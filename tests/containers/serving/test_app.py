@@ -320,6 +320,17 @@ def test_a_server_is_not_ready_before_every_shape_is_warm(settings: Settings) ->
         assert ask(client).status_code == 200
 
 
+def test_told_to_stop_while_it_loads_it_still_refuses(settings: Settings) -> None:
+    """There is nothing yet that could make the picture."""
+    backend = FakeBackend()
+    backend.hold()
+    with application(settings, backend, is_awaited=False) as (engine, client):
+        assert backend.began.wait(60)
+        engine.health.draining()
+        assert ask(client).json()["error"]["code"] == "not_ready"
+        backend.release()
+
+
 def test_a_model_that_can_not_be_loaded_is_neither_ready_nor_live(settings: Settings) -> None:
     """Kubernetes replaces the pod; the reason is told."""
     engine = Engine(settings, lambda: (_ for _ in ()).throw(OSError("no such weights")))

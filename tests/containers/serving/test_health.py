@@ -30,7 +30,7 @@ def test_a_server_is_ready_only_once_loaded_and_warmed() -> None:
 def test_a_draining_server_is_not_ready_but_live(health: Health) -> None:
     """It gets no traffic, and is not killed for it."""
     health.draining()
-    assert (health.not_ready, health.not_live) == ("the server is stopping", "")
+    assert (health.not_ready, health.not_live, health.not_able) == ("the server is stopping", "", "")
 
 
 def test_three_failures_in_a_row_take_the_traffic_away(health: Health) -> None:

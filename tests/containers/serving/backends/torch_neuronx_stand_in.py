@@ -16,8 +16,7 @@ calls: list[dict[str, Any]] = []
 def trace(func: torch.nn.Module, inputs: tuple[torch.Tensor, ...], **options: Any) -> torch.jit.ScriptModule:
     """Trace on the CPU, and remember how it was asked."""
     calls.append({"part": type(func).__name__, "shapes": [tuple(one.shape) for one in inputs], **options})
-    with torch.no_grad():
-        traced: torch.jit.ScriptModule = torch.jit.trace(func, inputs, check_trace=False)
+    traced: torch.jit.ScriptModule = torch.jit.trace(func, inputs, check_trace=False)
     return traced
 
 
