@@ -27,7 +27,7 @@ from infra.settings import Settings
 TIMEOUT: Final = Duration.seconds(30)
 # Ten ticks of ten pools under awslambdaric (tests/infra/test_lambda_runtime.py) held 92 MiB at most; the
 # first took 1.5 s with the start of its process, on a busy machine 2.4 s, the others 0.07 and 0.13 s.
-# Processor time comes with memory: 512 MiB are 0.3 of a processor, so a tick may need half a second of its 20.
+# Processor time comes with memory: 512 MiB are 0.3 of a processor, so a tick may take half a second.
 MEMORY_MIB: Final = 512
 # A delivery that Lambda throttles is tried again: an interruption is told only once. What is repeated by
 # mistake does no harm, since the same evidence counts once.
