@@ -183,8 +183,9 @@ class LeastLaxity:
     instance as fit: first the query whose latest start, on the type that is fastest for it, comes first.
     Among the places from which it ends by its deadline, so many standard deviations over its mean included,
     it takes the one where wait + service costs least (`price_of_time`). A query without such a place holds
-    none, and waits for a better moment. One that would be late even if it came next everywhere is refused,
-    before it delays others.
+    none, and waits for a better moment. One that could not have such a place even if it came next everywhere
+    takes its chance after all others, and is refused, before it delays others, once it would be late even
+    as many deviations below its mean.
 
     Against KAIROS: several queries deep instead of one an instance, the tail instead of the mean, nothing
     spent on lost causes, and time priced at the typical query instead of the largest, dearer on the few.
@@ -214,13 +215,15 @@ class LeastLaxity:
         if not waiting or not instances:
             return Decision()
         lanes = self._lanes(now, instances, models)
-        means, latest_starts = self._seconds(waiting, lanes)
+        means, latest_starts, last_chances = self._seconds(waiting, lanes)
         earliest = np.array([lane.timelines[0][0] for lane in lanes])
-        hopeless = np.all(earliest > latest_starts, axis=1)
-        order = np.argsort(latest_starts.max(axis=1), kind="stable")
+        safe = np.any(earliest <= latest_starts, axis=1)
+        hopeless = np.all(earliest > last_chances, axis=1)
+        starts = np.where(safe[:, np.newaxis], latest_starts, last_chances)
+        order = np.argsort(np.where(safe, latest_starts.max(axis=1), inf), kind="stable")
         order = order[~hopeless[order]]
         idle = {index for index, instance in enumerate(instances) if instance.idle}
-        dispatches = _place(now, order.tolist(), means.tolist(), latest_starts.tolist(), lanes, idle)
+        dispatches = _place(now, order.tolist(), means.tolist(), starts.tolist(), lanes, idle)
         return Decision(tuple(dispatches), tuple(np.flatnonzero(hopeless).tolist()))
 
     def _lanes(
@@ -239,15 +242,16 @@ class LeastLaxity:
                 lanes.append(_Lane(models[name], price, timeline))
         return lanes
 
-    def _seconds(self, queries: Sequence[Query], lanes: Sequence["_Lane"]) -> tuple[Floats, Floats]:
-        """Mean service seconds, and the latest start that is in time; both queries × lanes."""
+    def _seconds(self, queries: Sequence[Query], lanes: Sequence["_Lane"]) -> tuple[Floats, Floats, Floats]:
+        """Mean service seconds, the latest start that is in time, and that with luck: queries × lanes."""
         sizes = np.array([query.size for query in queries])[:, np.newaxis]
         deadlines = np.array([query.deadline for query in queries])[:, np.newaxis]
         intercepts = np.array([lane.model.intercept for lane in lanes])
         slopes = np.array([lane.model.slope for lane in lanes])
-        allowances = np.array([1.0 + self._deviations * lane.model.spread for lane in lanes])
+        allowances = np.array([self._deviations * lane.model.spread for lane in lanes])
         means = intercepts + sizes * slopes
-        return means, deadlines - means * allowances
+        lucky = np.maximum(1.0 - allowances, 0.0)
+        return means, deadlines - means * (1.0 + allowances), deadlines - means * lucky
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,32 +270,31 @@ def _place(
     now: float,
     order: Sequence[int],
     means: Sequence[Sequence[float]],
-    latest_starts: Sequence[Sequence[float]],
+    starts: Sequence[Sequence[float]],
     lanes: Sequence[_Lane],
     idle: set[int],
 ) -> Iterator[Dispatch]:
-    """Schedule the queries in this order, until nothing is idle; yields what begins on an idle instance."""
+    """Schedule the queries in this order, until nothing is idle; yields what begins on an idle instance.
+
+    Each goes where wait + service costs least among the lanes that are free in time. Plain lists and one
+    loop, because this is where the time of a decision goes.
+    """
+    free_at = [lane.timelines[0][0] for lane in lanes]
+    prices = [lane.price for lane in lanes]
     for query in order:
         if not idle:
             return
-        chosen = _cheapest(now, means[query], latest_starts[query], lanes)
+        seconds, latest = means[query], starts[query]
+        chosen, least = None, inf
+        for index, at in enumerate(free_at):
+            if at <= latest[index] and (cost := prices[index] * (at - now + seconds[index])) < least:
+                chosen, least = index, cost
         if chosen is None:
             continue
         timelines = lanes[chosen].timelines
         at, instance = timelines[0]
-        heapreplace(timelines, (at + means[query][chosen], instance))
+        heapreplace(timelines, (at + seconds[chosen], instance))
+        free_at[chosen] = timelines[0][0]
         if instance in idle:
             idle.remove(instance)
             yield Dispatch(query, instance)
-
-
-def _cheapest(
-    now: float, means: Sequence[float], latest_starts: Sequence[float], lanes: Sequence[_Lane]
-) -> int | None:
-    """The lane where wait + service costs least among those that are free in time."""
-    chosen, least = None, inf
-    for index, (lane, seconds, latest) in enumerate(zip(lanes, means, latest_starts, strict=True)):
-        at = lane.timelines[0][0]
-        if at <= latest and (cost := lane.price * (at - now + seconds)) < least:
-            chosen, least = index, cost
-    return chosen

@@ -28,7 +28,8 @@ _GRAPHS: Final = 256
 
 def load(settings: Settings, directory: Path, compiler: Compiler = "inductor") -> StaticBackend:
     """Load the model onto the GPU, or the CPU where there is none, to be compiled as it is warmed up."""
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(settings.cache_directory / "inductor"))
+    # Set, not offered as a default: torch puts its own into the variable as soon as it is asked for one.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(settings.cache_directory / "inductor")
     torch._dynamo.config.recompile_limit = _GRAPHS  # noqa: SLF001 - torch's documented knob has no public name
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = load_pipeline(settings, directory, torch.bfloat16).to(device)

@@ -32,9 +32,10 @@ def write(found: BreakPoint, plan: Plan, start_seconds: float, measured: str, fo
 
 def headline(found: BreakPoint, plan: Plan) -> str:
     """The result in one sentence."""
+    spread = f" ± {_digits(found.spread_rpm, 2)}" if isfinite(found.spread_rpm) else ""
     return (
-        f"{found.rate_rpm:.3g} ± {found.spread_rpm:.2g} requests per minute with {plan.percentile:g} % "
-        f"within {plan.objective_seconds:g} s; {found.service_seconds:.3g} s on the idle server"
+        f"{_digits(found.rate_rpm, 3)}{spread} requests per minute with {plan.percentile:g} % "
+        f"within {plan.objective_seconds:g} s; {_digits(found.service_seconds, 3)} s on the idle server"
     )
 
 
@@ -46,13 +47,13 @@ def profile(found: BreakPoint, start_seconds: float, measured: str) -> str:
         "latency_seconds": found.latency_seconds,
         "start_seconds": start_seconds,
     }
-    block = ", ".join(f"{name}: {_three_digits(value)}" for name, value in values.items())
+    block = ", ".join(f"{name}: {_digits(value, 3)}" for name, value in values.items())
     return f"# Measured: {measured}\nprofile: {{{block}}}\n"
 
 
-def _three_digits(value: float) -> str:
-    """Three significant digits without an exponent: no measurement here is surer than that."""
-    return np.format_float_positional(value, precision=3, fractional=False, trim="-")
+def _digits(value: float, significant: int) -> str:
+    """So many significant digits without an exponent: no measurement here is surer than three."""
+    return np.format_float_positional(value, precision=significant, fractional=False, trim="-")
 
 
 def _as_json(found: BreakPoint, plan: Plan, start_seconds: float, measured: str) -> str:

@@ -147,6 +147,22 @@ def test_ours_allows_for_the_spread_of_a_type() -> None:
     assert OURS.decide(0.0, tight, instances, shaky).dispatches == (Dispatch(0, 0),)
 
 
+def test_ours_lets_an_unlikely_query_take_its_chance_after_the_others() -> None:
+    """It would be late a deviation above its mean, but not at it: it begins only where nobody else does."""
+    shaky = {"base": LatencyModel(0.010, 0.0, 0.3)}
+    unlikely, likely = Query(1, 0.0, 0.011), Query(1, 0.001, 0.050)
+    alone = OURS.decide(0.001, [unlikely], [idle("base")], shaky)
+    both = OURS.decide(0.001, [unlikely, likely], [idle("base")], shaky)
+    assert alone == Decision((Dispatch(0, 0),))
+    assert both == Decision((Dispatch(1, 0),))
+
+
+def test_ours_refuses_a_query_once_even_luck_would_not_help() -> None:
+    """Late a deviation below its mean."""
+    shaky = {"base": LatencyModel(0.010, 0.0, 0.3)}
+    assert OURS.decide(0.0, [Query(1, 0.0, 0.0069)], [idle("base")], shaky) == Decision((), (0,))
+
+
 @pytest.mark.parametrize(("size", "deviations"), [(0.0, 1.0), (200.0, -0.1), (float("nan"), 1.0)])
 def test_a_size_or_an_allowance_that_makes_no_sense_is_refused(size: float, deviations: float) -> None:
     """The error names it and what would be valid."""

@@ -161,6 +161,7 @@ def test_a_single_repeat_has_no_spread() -> None:
     plan = replace(PLAN, repeats=1)
     found = break_point(run(rising_rates(breaking_at(2.0), plan, first_rate=1.0)), plan, service_seconds=0.5)
     assert found.spread_rpm == pytest.approx(nan, nan_ok=True)
+    assert report.headline(found, plan).startswith("114 requests per minute with 95 % within 2 s")
 
 
 def free_port() -> int:

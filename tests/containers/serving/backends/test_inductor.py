@@ -21,13 +21,14 @@ pytestmark = pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `fun
 @pytest.fixture(autouse=True)
 def _own_graphs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Compiled graphs and their cache are forgotten after each test."""
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "graphs"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "chosen-by-torch"))
     yield
     torch.compiler.reset()
 
 
-def test_compiled_graphs_make_the_same_picture_and_are_made_once(tiny_directory: Path) -> None:
+def test_compiled_graphs_make_the_same_picture_and_are_made_once(
+    tiny_directory: Path, tmp_path: Path
+) -> None:
     """Compiled by dynamo, which inductor builds on: as eager in bfloat16; other steps reuse the graphs."""
     graphs: list[torch.fx.GraphModule] = []
 
@@ -35,7 +36,7 @@ def test_compiled_graphs_make_the_same_picture_and_are_made_once(tiny_directory:
         graphs.append(graph)
         return graph.forward
 
-    settings = Settings(max_batch=1)
+    settings = Settings(max_batch=1, cache_directory=tmp_path)
     backend = inductor.load(settings, tiny_directory, compiler=recording)
     assert backend.served == Served((SHAPE,), guided=True)
     picture = Picture("a cat", "", 1, Work(SHAPE, 2, 7.5))
@@ -48,10 +49,7 @@ def test_compiled_graphs_make_the_same_picture_and_are_made_once(tiny_directory:
     assert len(graphs) == made > 0
 
 
-def test_graphs_are_kept_in_the_cache_directory(
-    tiny_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where a volume keeps them over a restart; a directory set from outside stays."""
-    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR")
+def test_graphs_are_kept_in_the_cache_directory(tiny_directory: Path, tmp_path: Path) -> None:
+    """Where a volume keeps them over a restart, although torch has chosen another place by then."""
     inductor.load(Settings(cache_directory=tmp_path), tiny_directory, compiler="eager")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
