@@ -74,6 +74,20 @@ class Tick:
         """The unit's ready nodes that were sensed and are not announced to leave."""
         return sum(len(signals.ready - self.after.leaving.keys()) for signals in self._pools(unit) if signals)
 
+    def kept(self, unit: str) -> int:
+        """Those of them that surely stay when the groups shrink to the sizes of this tick."""
+        kept = 0
+        for pool, signals in self._sensed(unit):
+            removed = max(0, signals.in_service - self.size(pool))
+            kept += max(0, len(signals.ready - self.after.leaving.keys()) - removed)
+        return kept
+
+    def _sensed(self, unit: str) -> Iterator[tuple[str, PoolSignals]]:
+        for pool in self.fleet.pools:
+            signals = self.snapshot.pools.get(pool.name)
+            if signals is not None and self.fleet.unit_of[pool.name].name == unit:
+                yield pool.name, signals
+
     def _pools(self, unit: str) -> list[PoolSignals | None]:
         return [
             self.snapshot.pools.get(pool.name)
@@ -177,11 +191,12 @@ def _ramp_limits(tick: Tick) -> dict[str, float]:
 def _rest_carries(tick: Tick, unit: str, limits: Mapping[str, float]) -> bool:
     """Whether the other units, within their own limits, surely carry what `unit` must leave to them.
 
-    A unit of n nodes carries at least n times what one node carries.
+    A unit of n nodes carries at least n times what one node carries. Nodes that a lowered maximum takes away
+    in this tick carry nothing.
     """
     demand = tick.decision.demand_rpm
     rest = [
-        min(report.ready * report.trusted_rpm, (limits[name] - ROUNDING) * demand)
+        min(tick.kept(name) * report.trusted_rpm, (limits[name] - ROUNDING) * demand)
         for name, report in tick.decision.units.items()
         if name != unit
     ]
