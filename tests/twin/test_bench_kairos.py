@@ -127,8 +127,11 @@ def test_the_page_is_self_contained_and_holds_three_figures(found: Found) -> Non
 
 def test_every_outcome_tells_itself_in_a_few_words(found: Found) -> None:
     """A line of progress for each kind."""
-    told = [one.told() for one in (*found.sweeps, *found.homogeneous, *found.on_mix)]
-    told += [one.told() for one in (*found.curves, *found.decisions)]
+    told = [one.told() for one in found.sweeps]
+    told += [one.told() for one in found.homogeneous]
+    told += [one.told() for one in found.on_mix]
+    told += [one.told() for one in found.curves]
+    told += [one.told() for one in found.decisions]
     assert all(0 < len(words) < 100 for words in told)
 
 

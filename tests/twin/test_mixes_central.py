@@ -54,7 +54,7 @@ class Case:
 
     def compiled(self, distributor: Callable[..., None], price: list[float]) -> Told:
         """What the compiled distributor decides."""
-        allowance = np.array([1.0 + DEVIATIONS * model.spread for model in MODELS.values()])
+        allowance = np.array([DEVIATIONS * model.spread for model in MODELS.values()])
         plan = np.full(len(self.waiting), WAIT)
         rules = Rules(TARGET, np.array(price), allowance, 0.0)
         distributor(0.0, np.arange(len(plan)), self.stream, rules, self.pool, plan)

@@ -28,7 +28,7 @@ def latencies(
     count, types = seconds.shape
     sizes = seconds[:, 0].copy()
     stream = Stream(np.array(arrivals), sizes, np.linspace(0, 0.99, count), seconds, seconds)
-    rules = Rules(target, np.ones(types), np.ones(types), threshold)
+    rules = Rules(target, np.ones(types), np.zeros(types), threshold)
     latency = np.zeros(count)
     serve(int(distributor), np.array(kinds), stream, rules, EVERYTHING, loss, latency)
     return latency.tolist()
@@ -40,7 +40,7 @@ def mean_wait(distributor: Distributor, servers: int, load: float, count: int = 
     service = np.full((count, 1), SERVICE)
     choice = np.random.default_rng(6).random(count)
     stream = Stream(np.cumsum(gaps), np.ones(count), choice, service, service)
-    rules = Rules(1e9, np.ones(1), np.ones(1), 0.0)
+    rules = Rules(1e9, np.ones(1), np.zeros(1), 0.0)
     latency = np.zeros(count)
     kinds = np.zeros(servers, np.int64)
     serve(int(distributor), kinds, stream, rules, EVERYTHING, NO_LOSS, latency)
@@ -116,7 +116,7 @@ def test_a_lost_instance_gives_its_query_back(distributor: Distributor) -> None:
 def test_queries_that_nothing_serves_are_missed_and_the_run_ends() -> None:
     """Large queries without a base count as missed."""
     stream = Stream(np.array([0.0]), np.array([5.0]), np.zeros(1), np.ones((1, 2)), np.ones((1, 2)))
-    rules = Rules(10.0, np.ones(2), np.ones(2), 1.0)
+    rules = Rules(10.0, np.ones(2), np.zeros(2), 1.0)
     missed = serve(int(Distributor.THRESHOLD), np.array([1]), stream, rules, EVERYTHING, NO_LOSS, np.zeros(1))
     assert missed == 1
 
@@ -127,7 +127,7 @@ def test_a_run_ends_when_too_many_have_missed() -> None:
     stream = Stream(
         np.zeros(count), np.ones(count), np.zeros(count), np.ones((count, 1)), np.ones((count, 1))
     )
-    rules = Rules(1.5, np.ones(1), np.ones(1), 0.0)
+    rules = Rules(1.5, np.ones(1), np.zeros(1), 0.0)
     latency = np.zeros(count)
     missed = serve(0, np.array([0]), stream, rules, Score(0, 10), NO_LOSS, latency)
     assert missed == 11
@@ -137,7 +137,7 @@ def test_a_run_ends_when_too_many_have_missed() -> None:
 def test_what_came_during_the_warm_up_is_not_scored() -> None:
     """Only queries from the first scored one on can miss."""
     stream = Stream(np.zeros(4), np.ones(4), np.zeros(4), np.ones((4, 1)), np.ones((4, 1)))
-    rules = Rules(0.5, np.ones(1), np.ones(1), 0.0)
+    rules = Rules(0.5, np.ones(1), np.zeros(1), 0.0)
     assert serve(0, np.array([0]), stream, rules, Score(3, 100), NO_LOSS, np.zeros(4)) == 1
 
 
@@ -148,6 +148,6 @@ def test_the_tail_of_m_m_1_is_exponential() -> None:
     arrivals = np.cumsum(random.exponential(SERVICE / load, count))
     service = random.exponential(SERVICE, (count, 1))
     stream = Stream(arrivals, np.ones(count), np.zeros(count), service, service)
-    rules = Rules(3.0, np.ones(1), np.ones(1), 0.0)
+    rules = Rules(3.0, np.ones(1), np.zeros(1), 0.0)
     missed = serve(0, np.array([0]), stream, rules, EVERYTHING, NO_LOSS, np.zeros(count))
     assert missed / count == pytest.approx(exp(-(1 - load) * 3.0 / SERVICE), rel=0.04)

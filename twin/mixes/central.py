@@ -33,8 +33,8 @@ class Stream(NamedTuple):
 class Rules(NamedTuple):
     """What a distributor knows beside predictions.
 
-    `price` is what a second of each type is worth to it, `allowance` a type's factor from the mean to the
-    tail, `threshold` the size from which on a query is large.
+    `price` is what a second of each type is worth to it, `allowance` how far a type's tail lies from its
+    mean, as a share of it, `threshold` the size from which on a query is large.
     """
 
     target: float
@@ -123,22 +123,15 @@ def least_laxity(
     """`LeastLaxity.decide`."""
     free = np.where(pool.idle, now, np.maximum(pool.free_at, now))
     lanes = np.array([_earliest(free, pool, kind) for kind in range(len(rules.price))])
-    latest_start = _latest_starts(waiting, stream, rules, lanes)
-    first_start = np.empty(len(waiting))
-    for row in range(len(waiting)):
-        first_start[row] = latest_start[row].max()
-        plan[row] = REFUSE
-        for kind in range(len(lanes)):
-            if lanes[kind] != WAIT and free[lanes[kind]] <= latest_start[row, kind]:
-                plan[row] = WAIT
+    starts, laxity = _latest_starts(waiting, stream, rules, free, lanes, plan)
     idle = pool.idle.sum()
-    for row in np.argsort(first_start, kind="mergesort"):
+    for row in np.argsort(laxity, kind="mergesort"):
         if idle == 0:
             return
         if plan[row] == REFUSE:
             continue
         predicted = stream.predicted[waiting[row]]
-        kind = _cheapest(now, predicted, latest_start[row], rules, free, lanes)
+        kind = _cheapest(now, predicted, starts[row], rules, free, lanes)
         if kind == WAIT:
             continue
         instance = lanes[kind]
@@ -150,15 +143,32 @@ def least_laxity(
 
 
 @compiled
-def _latest_starts(waiting: Integers, stream: Stream, rules: Rules, lanes: Integers) -> Floats:
-    """The latest start in time of each query on each type, -inf where there is none of it."""
-    latest = np.full((len(waiting), len(lanes)), -np.inf)
+def _latest_starts(
+    waiting: Integers, stream: Stream, rules: Rules, free: Floats, lanes: Integers, plan: Integers
+) -> tuple[Floats, Floats]:
+    """The latest start of each query on each type, and what decides the order; refuses the hopeless."""
+    starts = np.full((len(waiting), len(lanes)), -np.inf)
+    laxity = np.full(len(waiting), np.inf)
+    lucky = np.maximum(1.0 - rules.allowance, 0.0)
     for row in range(len(waiting)):
         deadline = stream.arrival[waiting[row]] + rules.target
-        for kind in range(len(lanes)):
-            if lanes[kind] != WAIT:
-                latest[row, kind] = deadline - stream.predicted[waiting[row], kind] * rules.allowance[kind]
-    return latest
+        predicted = stream.predicted[waiting[row]]
+        if _in_time(deadline - predicted * (1.0 + rules.allowance), free, lanes, starts[row]):
+            laxity[row] = starts[row].max()
+        elif not _in_time(deadline - predicted * lucky, free, lanes, starts[row]):
+            plan[row] = REFUSE
+    return starts, laxity
+
+
+@compiled
+def _in_time(latest: Floats, free: Floats, lanes: Integers, starts: Floats) -> bool:
+    """Keep the latest starts on the types that there are; whether one of them is free by then."""
+    found = False
+    for kind in range(len(lanes)):
+        if lanes[kind] != WAIT:
+            starts[kind] = latest[kind]
+            found |= free[lanes[kind]] <= latest[kind]
+    return found
 
 
 @compiled

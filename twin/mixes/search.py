@@ -179,7 +179,7 @@ class Laboratory:
         return Rules(
             target=self._latencies.target_seconds,
             price=np.array([self._price(trial, kind, max(count, 1)) for kind, count in enumerate(mix)]),
-            allowance=np.array([1.0 + DEVIATIONS * spread for spread in spreads]),
+            allowance=np.array([DEVIATIONS * spread for spread in spreads]),
             threshold=trial.threshold,
         )
 
