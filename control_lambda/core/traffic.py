@@ -119,8 +119,8 @@ def _carrying_after(outlook: Outlook, sizes: Mapping[str, int]) -> dict[str, flo
 def _able(outlook: Outlook) -> dict[str, float]:
     """What each unit that may get traffic carries (rpm): by its ready nodes, less those above its maximum.
 
-    A group that is held keeps those too. Where no unit keeps the objective, one request per minute for each ready node, or where none is ready
-    for each that is about to be taken away.
+    A group that is held keeps those too. Where no unit keeps the objective, one request per minute for each
+    ready node, or where none is ready for each that is about to be taken away.
     """
     limits = {
         supply.pool.name: supply.in_service if supply.fixed else min(supply.in_service, supply.pool.nodes.max)
