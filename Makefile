@@ -13,7 +13,7 @@ SEED := 2503# of the random order of the tests: the same on every run
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check synth bench bench-kairos bench-serving help
+.PHONY: demo test check synth bench bench-kairos bench-router bench-serving help
 
 demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 1 minute)
 	@$(ANNOUNCE)
@@ -41,6 +41,10 @@ bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench
 bench-kairos: .venv/installed ## every figure about mixes and query distributors, into out/bench-kairos (minutes)
 	@$(ANNOUNCE)
 	@$(PYTHON) -m twin.bench_kairos --out out/bench-kairos
+
+bench-router: .venv/installed-dev ## the query router's figures, into out/bench-router; needs haproxy (about 5 minutes)
+	@$(ANNOUNCE)
+	@$(PYTHON) -m containers.router.bench --out out/bench-router
 
 bench-serving: .venv/installed-dev .venv/peers/installed ## the server's figures, into out/bench-serving (about 15 minutes)
 	@$(ANNOUNCE)

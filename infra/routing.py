@@ -5,7 +5,7 @@ sets the weights back to what a template says.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy
@@ -21,6 +21,7 @@ from infra.permissions import acknowledge
 from infra.settings import Settings
 
 POD_PORT: Final = 8000
+ROUTER: Final = "router"
 READY_PATH: Final = "/health/ready"
 HTTP: Final = 80
 HTTPS: Final = 443
@@ -40,7 +41,8 @@ class Routing(Construct):
 
     Requests that no rule of the loop takes get a JSON 503. The last rule matches no request; it stands
     because the load balancer checks the health of those target groups only that some rule uses, and pods
-    wait for that check before they count as ready. `listener` is the one that serves: HTTPS where there is
+    wait for that check before they count as ready. With `routing: router` a first rule sends every request
+    to `router_target_group` (else None). `listener` is the one that serves: HTTPS where there is
     a certificate, and then HTTP only redirects to it.
     """
 
@@ -63,6 +65,7 @@ class Routing(Construct):
             unit.name: self._create_target_group(unit.name) for unit in settings.fleet.units
         }
         self.health_check_rule = self._create_health_check_rule()
+        self.router_target_group = self._create_router() if settings.fleet.routing == "router" else None
         scheme = "https" if settings.certificate_arn else "http"
         CfnOutput(self, "Url", value=f"{scheme}://{self.load_balancer.load_balancer_dns_name}")
 
@@ -177,14 +180,14 @@ class Routing(Construct):
             default_action=_no_capacity(),
         )
 
-    def _create_target_group(self, unit: str) -> elbv2.ApplicationTargetGroup:
-        """The unit's pods, which the AWS Load Balancer Controller registers.
+    def _create_target_group(self, name: str) -> elbv2.ApplicationTargetGroup:
+        """The pods of a unit, or of the router, which the AWS Load Balancer Controller registers.
 
         Its name is generated: a group that has to be replaced stands beside its successor for a while.
         """
         return elbv2.ApplicationTargetGroup(
             self,
-            f"TargetGroup-{unit}",
+            f"TargetGroup-{name}",
             vpc=self._vpc,
             target_type=elbv2.TargetType.IP,
             protocol=elbv2.ApplicationProtocol.HTTP,
@@ -201,23 +204,45 @@ class Routing(Construct):
             ),
         )
 
+    def _create_router(self) -> elbv2.ApplicationTargetGroup:
+        """The query router's target group, and the rule ahead of the loop's that sends it every request."""
+        group = self._create_target_group(ROUTER)
+        every = elbv2.CfnListenerRule.PathPatternConfigProperty(values=["/*"])
+        self._create_rule(
+            "RouterRule",
+            names.ROUTER_RULE_PRIORITY,
+            elbv2.CfnListenerRule.RuleConditionProperty(field="path-pattern", path_pattern_config=every),
+            [group],
+        )
+        return group
+
     def _create_health_check_rule(self) -> elbv2.CfnListenerRule:
+        nowhere = elbv2.CfnListenerRule.SourceIpConfigProperty(values=[NOWHERE])
+        return self._create_rule(
+            "HealthCheckRule",
+            names.STACK_RULE_PRIORITY,
+            elbv2.CfnListenerRule.RuleConditionProperty(field="source-ip", source_ip_config=nowhere),
+            list(self.target_groups.values()),
+        )
+
+    def _create_rule(
+        self,
+        id: str,
+        priority: int,
+        condition: elbv2.CfnListenerRule.RuleConditionProperty,
+        target_groups: Sequence[elbv2.ApplicationTargetGroup],
+    ) -> elbv2.CfnListenerRule:
         """Made without the CDK's own class for rules, which would write a weight beside every group."""
         groups = [
             elbv2.CfnListenerRule.TargetGroupTupleProperty(target_group_arn=group.target_group_arn)
-            for group in self.target_groups.values()
+            for group in target_groups
         ]
         return elbv2.CfnListenerRule(
             self,
-            "HealthCheckRule",
+            id,
             listener_arn=self.listener.listener_arn,
-            priority=names.STACK_RULE_PRIORITY,
-            conditions=[
-                elbv2.CfnListenerRule.RuleConditionProperty(
-                    field="source-ip",
-                    source_ip_config=elbv2.CfnListenerRule.SourceIpConfigProperty(values=[NOWHERE]),
-                )
-            ],
+            priority=priority,
+            conditions=[condition],
             actions=[
                 elbv2.CfnListenerRule.ActionProperty(
                     type="forward",

@@ -88,6 +88,8 @@ class Serving(Construct):
                 "METRIC_NAMESPACE": names.NAMESPACE,
                 "FLEET": self._cluster.cluster.cluster_name,
                 "AWS_REGION": self._settings.region,
+                "STEPS": str(self._model.steps),
+                "SHAPES": ",".join(self._model.shapes),
             },
         )
         self._apply("RouterPods", workload, after=[bound, *role, self._images.run.built])

@@ -55,6 +55,8 @@ class FulcrumStack(Stack):
             images=images,
             model_store=model_store,
         )
+        if routing.router_target_group:
+            serving.add_router(routing.router_target_group)
         control = Control(
             self,
             "Control",

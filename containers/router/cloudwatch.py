@@ -81,10 +81,14 @@ class Publisher:
         )
 
     async def run(self) -> None:
-        """Put every minute as it ends; runs until it is cancelled."""
-        while True:
-            await asyncio.sleep(MINUTE_SECONDS - time.time() % MINUTE_SECONDS)
-            await self.put_report(time.time() - MINUTE_SECONDS)
+        """Put every minute as it ends; runs until it is cancelled, and then puts what is left."""
+        try:
+            while True:
+                began = time.time() // MINUTE_SECONDS * MINUTE_SECONDS
+                await asyncio.sleep(began + MINUTE_SECONDS - time.time())
+                await self.put_report(began)
+        finally:
+            await self.put_report(time.time())
 
     async def put_report(self, at: float) -> None:
         """Put what was counted since the last time, as of the minute that holds `at` (epoch seconds).

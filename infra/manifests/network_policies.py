@@ -34,14 +34,15 @@ def network_policies(*, load_balancer_cidrs: Sequence[str]) -> list[Manifest]:
 
 
 def router_network_policies(*, load_balancer_cidrs: Sequence[str]) -> list[Manifest]:
-    """What the router needs, and the way for its requests into the servers."""
-    to_servers = {"to": [_pods(SERVER)], "ports": [_port(PORT)]}
+    """What the router needs, and the way for its requests into the servers and to its peers."""
+    to_pods = {"to": [_pods(SERVER), _pods(ROUTER)], "ports": [_port(PORT)]}
+    from_peers = {"from": [_pods(ROUTER)], "ports": [_port(PORT)]}
     into_servers = {
         "podSelector": {"matchLabels": {COMPONENT_LABEL: SERVER}},
         "policyTypes": ["Ingress"],
         "ingress": [{"from": [_pods(ROUTER)], "ports": [_port(PORT)]}],
     }
-    router = _policy(ROUTER, ingress=[_served(load_balancer_cidrs)], egress=[*_aws(), to_servers])
+    router = _policy(ROUTER, ingress=[_served(load_balancer_cidrs), from_peers], egress=[*_aws(), to_pods])
     return [_named(ROUTER, router), _named(f"{ROUTER}-to-{SERVER}", into_servers)]
 
 

@@ -75,7 +75,8 @@ def _container(image: str, variables: Mapping[str, str]) -> Manifest:
         "name": ROUTER,
         "image": image,
         "command": ["python", "-m", "containers.router"],
-        "env": environment(variables),
+        # By its address a router knows itself among its peers, of which one holds the queue.
+        "env": [*environment(variables), _from_pod("POD_IP", "status.podIP")],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": container_security(),
@@ -84,6 +85,10 @@ def _container(image: str, variables: Mapping[str, str]) -> Manifest:
         "livenessProbe": http_probe("/health/live", period=10, failures=6),
         "readinessProbe": http_probe("/health/ready", period=5, failures=2),
     }
+
+
+def _from_pod(name: str, path: str) -> Manifest:
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _reads_endpoints() -> Manifest:

@@ -125,7 +125,9 @@ async def house(*pods: FakePod, **variables: str) -> AsyncIterator[House]:
     """The router over these pods, on real sockets."""
     async with AsyncExitStack() as stack:
         for pod in pods:
-            pod.server = await stack.enter_async_context(TestServer(pod.app()))
+            pod.server = TestServer(pod.app())
+            await pod.server.start_server()
+            stack.push_async_callback(pod.server.close)
         router = Router(settings(**variables))
         router.discover(Discovered(tuple(pod.endpoint for pod in pods)))
         server = TestServer(create_app(router))

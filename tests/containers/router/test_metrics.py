@@ -111,3 +111,20 @@ def test_a_minute_that_cloudwatch_does_not_take_is_lost_and_says_so(caplog: pyte
         asyncio.run(publisher.put_report(NOON))
     assert "the minute's metrics were not put" in caplog.text
     assert telemetry.take_report().units["fast"].requests == 0
+
+
+def test_what_is_left_at_the_end_is_put() -> None:
+    """A router that stops within a minute tells what it did in it."""
+
+    async def scenario() -> None:
+        telemetry, cloudwatch = Telemetry(["fast"]), FakeCloudWatch()
+        running = asyncio.create_task(Publisher(telemetry, settings(), cloudwatch).run())
+        await asyncio.sleep(0)
+        telemetry.answered("fast", 200, 0.1)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        told = [by_name(call["MetricData"], "RequestCount")["Value"] for call in cloudwatch.calls]
+        assert sum(told) == 1
+
+    asyncio.run(scenario())

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import os
 import signal
@@ -11,8 +12,9 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from containers.router import server
 from containers.router.bench import processes
-from tests.containers.router.fake_pods import FLEET, PATH
+from tests.containers.router.fake_pods import FLEET, PATH, settings
 from tests.containers.serving.running import eventually, free_port, is_ready, process
 
 SERVICE_SECONDS = 0.2
@@ -90,3 +92,14 @@ def test_a_taken_port_is_told_in_one_line_with_code_1() -> None:
     assert ended.returncode == 1
     (line,) = ended.stderr.splitlines()
     assert port in line
+
+
+def test_a_router_that_can_find_no_pods_any_more_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What breaks discovery is told, and the orchestrator starts a new process."""
+
+    async def broken() -> None:
+        raise RuntimeError("no discovery")
+
+    monkeypatch.setattr(server, "_background", lambda *_: [broken()])
+    with pytest.raises(RuntimeError, match="no discovery"):
+        asyncio.run(server.serve(settings(PORT="0", HOST="127.0.0.1", DRAIN_SECONDS="0")))

@@ -68,6 +68,8 @@ POLICIES = [
         ("server", "egress", OUTSIDE, 443),
         ("router", "ingress", IN_VPC, 8000),
         ("router", "egress", _labels("server"), 8000),
+        ("router", "egress", _labels("router"), 8000),
+        ("router", "ingress", _labels("router"), 8000),
         ("router", "egress", DNS, 53),
         ("pool-autoscaler", "egress", KUBERNETES_API, 443),
     ],
