@@ -152,6 +152,11 @@ class Watched:
         self.before()
         return self.actuators.set_weights(weights)
 
+    def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weights of a query class."""
+        self.before()
+        return self.actuators.set_class_weights(name, weights)
+
     def set_desired(self, pool: str, nodes: int) -> None:
         """Set a size."""
         self.before()
