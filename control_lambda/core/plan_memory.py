@@ -7,7 +7,7 @@ that is certain, and never otherwise.
 """
 
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from control_lambda.core.plan_units import RPM_TOLERANCE
 from control_lambda.core.planner import Need, Plan, PoolOption, plan
@@ -74,6 +74,14 @@ def _covers(best: Plan, before: Need, now: Need) -> bool:
 
 def _on_the_way(planned: int, before: PoolOption, now: PoolOption) -> bool:
     """Whether the option is as it was, but for bounds that got closer and nodes held that came closer."""
-    same = replace(before, low=now.low, high=now.high, held=now.held) == now
+    if before is now:
+        return True
     closer = before.held <= now.held <= planned or planned <= now.held <= before.held
-    return same and closer and before.low <= now.low <= planned <= now.high <= before.high
+    if not closer or not before.low <= now.low <= planned <= now.high <= before.high:
+        return False
+    return (
+        before.price_usd_per_hour == now.price_usd_per_hour
+        and before.risk_usd_per_hour == now.risk_usd_per_hour
+        and before.start_premium == now.start_premium
+        and (before.name, before.unit, before.market) == (now.name, now.unit, now.market)
+    )

@@ -128,9 +128,8 @@ class _View:
         self.unit = unit
         self.prices = prices
         self.filling = _cheapest_filling(unit, prices)
-        reduced = self._reduced()
-        self.least = min(reduced)
-        self.excesses = [value - self.least for value in reduced]
+        self.reduced = self._reduced()
+        self.least = min(self.reduced)
 
     def _reduced(self) -> list[float]:
         """Cost less what the prices pay, of the best split of each size."""
@@ -145,7 +144,8 @@ class _View:
 
     def within(self, gap: float, *, all_splits: bool) -> list[Choice]:
         """The choices whose excess is at most `gap`; with `all_splits` not only each size's best."""
-        near = [index for index, excess in enumerate(self.excesses) if excess <= gap]
+        most = self.least + gap
+        near = [index for index, value in enumerate(self.reduced) if value <= most]
         choices = [self._choice(index) for index in near]
         if all_splits and self.unit.first.high and self.unit.second.high:
             for best in tuple(choices):
@@ -182,7 +182,9 @@ class _View:
         firsts, costs, carried, surviving, _ = self.filling
         first = firsts[index]
         second = self.unit.low + index - first
-        return Choice(self.excesses[index], costs[index], carried[index], surviving[index], first, second)
+        return Choice(
+            self.reduced[index] - self.least, costs[index], carried[index], surviving[index], first, second
+        )
 
 
 def _cheapest_filling(unit: Unit, prices: Prices) -> Filling:
