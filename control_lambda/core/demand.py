@@ -117,14 +117,17 @@ def saving_up_to(memory: DemandMemory, mean: float, saved: float) -> float:
 def _saving_margin(margin: MarginMemory, mean: float, scale: float, saved: float) -> float:
     """The margin in standard errors up to which capacity saves enough, judged by past errors alone."""
     allowed = saved * math.fsum(margin.errors)
+    width = BIN_WIDTH * scale
     above = excess = 0.0
     for position in range(BINS - 1, 0, -1):
-        capacity = mean + (LOWEST + BIN_WIDTH * (position - 0.5)) * scale
         above += margin.errors[position]
-        excess += above * BIN_WIDTH * scale
+        if not above:
+            continue
+        excess += above * width
+        capacity = mean + LOWEST * scale + width * (position - 0.5)
         if capacity <= 0:
             break
-        if above > 0 and above * max(1.0, capacity * above / excess) > allowed:
+        if above > allowed or above * capacity * above > allowed * excess:
             return LOWEST + BIN_WIDTH * position
     return -mean / scale
 

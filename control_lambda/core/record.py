@@ -28,6 +28,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
     """The decision record's values."""
     snapshot, fleet = outlook.snapshot, outlook.fleet
     cost = cost_per_hour(outlook.supplies, choice.sizes)
+    ready = ready_by_unit(outlook.supplies)
     return Decision(
         tick=outlook.before.tick + 1,
         at=snapshot.at,
@@ -39,7 +40,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         savings_usd_per_hour=_gpu_only_cost(outlook) - cost,
         budget_usd_per_hour=fleet.budget_usd_per_hour,
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
-        units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
+        units={unit.name: _unit_report(outlook, choice, unit.name, ready[unit.name]) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
         weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
         sizes={
@@ -82,8 +83,7 @@ def _signal_age(minute: int, at: float) -> float | None:
     return at - (minute + 60) if minute else None
 
 
-def _unit_report(outlook: Outlook, choice: Choice, name: str) -> UnitReport:
-    ready = ready_by_unit(outlook.supplies)[name]
+def _unit_report(outlook: Outlook, choice: Choice, name: str, ready: int) -> UnitReport:
     latest = _latest(outlook.snapshot.minutes.get(name, ()))
     return UnitReport(
         ready=ready,

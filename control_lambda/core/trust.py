@@ -41,11 +41,12 @@ def learn(
     learned = dict(trust)
     for unit in fleet.units:
         table, level = tables[unit.name], trust.get(unit.name, 1.0)
-        before = 0.0
-        for minute in minutes.get(unit.name, ()):
+        shown = minutes.get(unit.name, ())
+        known = sum(1 for minute in shown if minute.at <= since)
+        before = _load(shown[known - 1], table) if known else 0.0
+        for minute in shown[known:]:
             load = _load(minute, table)
-            if minute.at > since:
-                level = _after(level, minute, max(load, before), fleet.objective)
+            level = _after(level, minute, max(load, before), fleet.objective)
             before = load
         learned[unit.name] = level
     return learned
