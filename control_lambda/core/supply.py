@@ -1,7 +1,7 @@
 """What each pool has and may get: the snapshot seen through memory, one frozen value per pool."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from control_lambda.core import capacity, losses
 from control_lambda.core.fleet import Fleet, Pool, Unit
@@ -11,8 +11,7 @@ from control_lambda.core.model import PoolSignals, Refusal, Snapshot, State
 Tables = Mapping[str, Sequence[float]]
 
 
-@dataclass(frozen=True, slots=True)
-class Supply:
+class Supply(NamedTuple):
     """One pool at a tick.
 
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
