@@ -1,6 +1,6 @@
 """What the planner's search works on: units as two pools that share a queue, and their merit order."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate, repeat
@@ -111,19 +111,26 @@ def filled(unit: Unit, order: tuple[Step, ...]) -> Filling:
         else:
             fixed, grown = unit.first.costs[first], unit.second.costs[second + 1 : second + 1 + step.nodes]
             firsts.extend(repeat(first, step.nodes))
-        costs.extend(fixed + cost for cost in grown)
+        costs.extend([fixed + cost for cost in grown])
     carried = unit.table[unit.low : unit.high + 1]
     return Filling(
         firsts=tuple(firsts),
         costs=tuple(costs),
         carried=tuple(carried),
-        surviving=tuple(_surviving(unit, firsts, carried)),
+        surviving=_surviving(unit, firsts, carried),
         corners=tuple(accumulate((step.nodes for step in order), initial=0)),
     )
 
 
-def _surviving(unit: Unit, firsts: Sequence[int], carried: Sequence[float]) -> Iterator[float]:
+def _surviving(unit: Unit, firsts: Sequence[int], carried: Sequence[float]) -> tuple[float, ...]:
     """What each size still carries after a loss, in rpm."""
     of_all, of_first = unit.second.survives, unit.first.survives - unit.second.survives
-    for size, (first, rpm) in enumerate(zip(firsts, carried, strict=True), unit.low):
-        yield rpm * (of_all + of_first * first / (size or 1))
+    if not of_first:
+        return tuple([rpm * of_all for rpm in carried])
+    sizes = range(unit.low, unit.low + len(firsts))
+    return tuple(
+        [
+            rpm * (of_all + of_first * first / (size or 1))
+            for size, first, rpm in zip(sizes, firsts, carried, strict=True)
+        ]
+    )

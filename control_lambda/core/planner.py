@@ -248,7 +248,9 @@ def _pool(position: int, option: PoolOption, survives: float) -> Pool:
 @lru_cache(maxsize=1024)
 def _costs(price: float, premium: float, held: int, high: int) -> tuple[float, ...]:
     """What 0 to `high` nodes cost in comparisons: those beyond `held` with the premium."""
-    return tuple(price * nodes + premium * max(0, nodes - held) for nodes in range(high + 1))
+    running = [price * nodes for nodes in range(min(held, high) + 1)]
+    started = [price * nodes + premium * (nodes - held) for nodes in range(held + 1, high + 1)]
+    return (*running, *started)
 
 
 def _unit(first: Pool, second: Pool, table: Sequence[float]) -> Unit:
