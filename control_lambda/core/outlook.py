@@ -39,7 +39,7 @@ class Outlook:
 def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     """Learn what the snapshot teaches and see the fleet through it."""
     before = _forget_future(before, snapshot.at)
-    state = _learn_demand(snapshot, _learn_capacity(snapshot, before, fleet), fleet)
+    state = _learn(snapshot, before, fleet)
     tables = {unit.name: _table(unit, snapshot, state, fleet.objective) for unit in fleet.units}
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
@@ -106,18 +106,16 @@ def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
     return state.desired.get(pool.name, 0) if signals is None else max(signals.desired, signals.in_service)
 
 
-def _learn_demand(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
-    counts = demand.counted_minutes(snapshot)
-    return replace(state, demand=demand.observe(state.demand, counts, _horizon_minutes(fleet)))
-
-
-def _learn_capacity(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
+def _learn(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
+    """The state with what the snapshot teaches of demand and of capacity."""
     announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
     evidence = (*announced, *_never_ready(snapshot, fleet))
     refusals = capacity.remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
+    counts = demand.counted_minutes(snapshot)
     return replace(
         state,
+        demand=demand.observe(state.demand, counts, _horizon_minutes(fleet)),
         losses=losses.learn(state, snapshot),
         refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
         leaving=_leaving(snapshot, state),
