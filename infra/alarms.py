@@ -290,26 +290,30 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         missing=UNCHANGED,
     )
     for pool in fleet.pools:
-        yield Watch(
-            key=f"pool-short-{pool.name}",
-            says=f"{pool.name}: launches have been refused for 30 minutes.",
-            runbook="pool-short",
-            metric=metrics.of_pool(names.AVAILABLE, pool.name, "Maximum", FIVE_MINUTES),
-            comparison=BELOW,
-            threshold=1,
-            periods=6,
-            missing=UNCHANGED,
-        )
-        yield Watch(
-            key=f"node-group-stuck-{pool.name}",
-            says=f"{pool.name}: its node group could not be changed for an hour.",
-            runbook="node-group-held",
-            metric=metrics.of_pool(names.NODE_GROUP_HELD, pool.name, "Minimum", FIVE_MINUTES),
-            comparison=AT_LEAST,
-            threshold=1,
-            periods=12,
-            missing=UNCHANGED,
-        )
+        yield from _of_pool(metrics, pool.name)
+
+
+def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
+    yield Watch(
+        key=f"pool-short-{pool}",
+        says=f"{pool}: launches have been refused for 30 minutes.",
+        runbook="pool-short",
+        metric=metrics.of_pool(names.AVAILABLE, pool, "Maximum", FIVE_MINUTES),
+        comparison=BELOW,
+        threshold=1,
+        periods=6,
+        missing=UNCHANGED,
+    )
+    yield Watch(
+        key=f"node-group-stuck-{pool}",
+        says=f"{pool}: its node group could not be changed for an hour.",
+        runbook="node-group-held",
+        metric=metrics.of_pool(names.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=12,
+        missing=UNCHANGED,
+    )
 
 
 def _let_cloudwatch_publish(topic: sns.ITopic) -> None:

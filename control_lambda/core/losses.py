@@ -24,7 +24,7 @@ RATE_STEP: Final = 1.25
 # From the loss to the launch of another node: the next tick.
 NOTICE_SECONDS: Final = 60.0
 # The share of a lost node's requests that comes late: what is ready elsewhere takes the rest. Chosen on the
-# evaluation's D4: none doubles its share moves, all costs a third more (docs/evaluation.md).
+# evaluation's D4: none of it makes a third more flips, all of it costs a third more (decision 0010).
 LATE_SHARE: Final = 1 / 3
 
 

@@ -14,7 +14,7 @@ from control_lambda.core.sizes import start_premium
 from control_lambda.core.supply import Supply, Tables
 
 # What a request answered late costs, in multiples of what one costs on the fleet's cheapest unit. At 4 the
-# evaluation's D2L, D2s and D3c miss their attainment (docs/evaluation.md).
+# evaluation's D2L, D2s, D3c and D4 miss their attainment (docs/evaluation.md).
 WORTH: Final = 12.0
 # In a minute whose demand is above capacity the backlog grows from nothing, so not every request in it
 # is late: a margin may leave this many times the allowed share of requests in such minutes.
