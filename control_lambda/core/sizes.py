@@ -30,12 +30,41 @@ BUDGET_STEP: Final = 0.95
 
 
 def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
-    """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm)."""
+    """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm).
+
+    With a probe node in each refused pool that may have one and would grow, could it be had: one node
+    rarely replaces anything, so the cheapest sizes alone would never ask for the proof.
+    """
+    plan = _cheapest(found, tables, fleet, demand, survival)
+    doubted = [supply for supply in found if _may_be_probed(supply)]
+    if not doubted:
+        return plan
+    hopeful = [_had(supply) if supply in doubted else supply for supply in found]
+    hoped = _cheapest(hopeful, tables, fleet, demand, survival)
+    probes = {
+        supply.pool.name: max(plan.nodes[supply.pool.name], supply.in_service + 1)
+        for supply in doubted
+        if hoped.nodes[supply.pool.name] > supply.in_service
+    }
+    nodes = {**plan.nodes, **probes}
+    return replace(plan, nodes=nodes, cost_usd_per_hour=cost_per_hour(found, nodes))
+
+
+def _cheapest(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
     options = tuple(_option(supply) for supply in found)
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
     return _plans.plan(_problem(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+
+
+def _may_be_probed(supply: Supply) -> bool:
+    return supply.refusal is not None and not supply.fixed and supply.most > supply.in_service
+
+
+def _had(supply: Supply) -> Supply:
+    """The pool as if its refusal no longer stood."""
+    return supply._replace(most=supply.pool.nodes.max)
 
 
 # Holds nothing that decides anything: with it or without, the plans are the same.

@@ -123,6 +123,34 @@ def test_a_refused_pool_is_planned_at_what_it_has_and_the_rest_elsewhere() -> No
     assert sizes.target(supplied, TABLES, FLEET, 500.0, 0.0).nodes == {CHEAP: 3, DEAR: 2}
 
 
+def due(pool: str) -> dict[str, Refusal]:
+    """A refusal of the pool whose back-off is over."""
+    return {"x": Refusal(Kind.SHORTAGE, pool, NOON - 180, NOON - 60, 1)}
+
+
+def test_a_refused_pool_is_probed_although_one_node_replaces_nothing() -> None:
+    """A queue's first node carries little: without the probe nothing would ever prove that more can be had."""
+    queues = {name: (0.0, *(100.0 * nodes - 80.0 for nodes in range(1, 11))) for name in TABLES}
+    supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP))
+
+    assert sizes.target(supplied, queues, FLEET, 420.0, 0.0).nodes == {CHEAP: 1, DEAR: 5}
+
+
+def test_a_probe_that_starts_is_not_followed_by_another() -> None:
+    """One at a time: the first one has not answered yet."""
+    supplied = found({CHEAP: group(CHEAP, 0, starting=[NOON - 200]), DEAR: group(DEAR, 5)}, due(CHEAP))
+
+    assert sizes.target(supplied, TABLES, FLEET, 500.0, 0.0).nodes[CHEAP] <= 1
+
+
+def test_a_refused_pool_that_would_not_grow_is_not_probed() -> None:
+    """The proof would be of no use: with their start paid, its nodes are no cheaper than those that run."""
+    alike = fleet(unit("cheap", price=0.5, start_seconds=600.0), unit("dear", price=0.55))
+    supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP), alike)
+
+    assert sizes.target(supplied, TABLES, alike, 500.0, 0.0).nodes == {CHEAP: 0, DEAR: 5}
+
+
 def test_the_last_node_of_a_refused_pool_is_kept() -> None:
     """Given up, it could not be had again."""
     refusals = {"x": Refusal(Kind.SHORTAGE, DEAR, NOON - 60, NOON + 60, 1)}
