@@ -1,6 +1,7 @@
 """What a tick works with: the snapshot, and memory brought up to date by it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -8,7 +9,7 @@ from control_lambda.core import capacity, demand, losses, trust, worth
 from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
 from control_lambda.core.model import DemandMemory, Evidence, Forecast, Kind, Snapshot, State
 from control_lambda.core.staffing import carried_table
-from control_lambda.core.supply import Supply, Tables, supplies
+from control_lambda.core.supply import Supply, Tables, ready_by_unit, supplies
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
@@ -16,7 +17,10 @@ TICK_SECONDS: Final = 60
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """A tick's view of the fleet. `state` is the memory with this snapshot learned; `before` without."""
+    """A tick's view of the fleet. `state` is the memory with this snapshot learned; `before` without.
+
+    `ready` holds the ready nodes of each unit, over its pools.
+    """
 
     snapshot: Snapshot
     before: State
@@ -25,6 +29,7 @@ class Outlook:
     forecast: Forecast
     tables: Tables
     supplies: tuple[Supply, ...]
+    ready: Mapping[str, int]
 
     @property
     def demand_to_carry(self) -> float:
@@ -39,29 +44,32 @@ class Outlook:
 def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     """Learn what the snapshot teaches and see the fleet through it."""
     before = _forget_future(before, snapshot.at)
-    state = _learn(snapshot, before, fleet)
+    start_seconds = slowest_start(fleet)
+    horizon = _horizon_minutes(start_seconds)
+    state = _learn(snapshot, before, fleet, horizon)
     tables = {unit.name: _table(unit, snapshot, state, fleet.objective) for unit in fleet.units}
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
-    found = supplies(snapshot, state, fleet, worth.usd_per_late_request(fleet, tables))
-    forecast = _forecast(snapshot, state, fleet, found, tables)
-    state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, slowest_start(fleet)))
-    return Outlook(snapshot, before, state, fleet, forecast, tables, found)
+    late_usd = worth.usd_per_late_request(fleet, tables)
+    found = supplies(snapshot, state, fleet, late_usd)
+    miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
+    expected = demand.forecast(state.demand, snapshot.at, horizon, miss_share)
+    forecast = _worth_carrying(expected, state.demand, found, tables, late_usd)
+    state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, start_seconds))
+    return Outlook(snapshot, before, state, fleet, forecast, tables, found, ready_by_unit(found))
 
 
-def _forecast(
-    snapshot: Snapshot, state: State, fleet: Fleet, found: tuple[Supply, ...], tables: Tables
+def _worth_carrying(
+    forecast: Forecast, memory: DemandMemory, found: tuple[Supply, ...], tables: Tables, late_usd: float
 ) -> Forecast:
     """The forecast, its upper end lowered to what is worth carrying, but never below the mean."""
-    miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
-    forecast = demand.forecast(state.demand, snapshot.at, _horizon_minutes(fleet), miss_share)
     if forecast.stale:
         return forecast
 
     def upper_at(saved: float) -> float:
-        return demand.saving_up_to(state.demand, forecast.mean, saved)
+        return demand.saving_up_to(memory, forecast.mean, saved)
 
-    upper = worth.demand_worth_carrying(fleet, found, tables, upper_at, forecast.upper)
+    upper = worth.demand_worth_carrying(late_usd, found, tables, upper_at, forecast.upper)
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
 
 
@@ -89,9 +97,9 @@ def slowest_start(fleet: Fleet) -> float:
     )
 
 
-def _horizon_minutes(fleet: Fleet) -> int:
+def _horizon_minutes(start_seconds: float) -> int:
     """From the last counted minute to when a node that is launched now serves."""
-    return math.ceil((demand.LATENESS_SECONDS + TICK_SECONDS + slowest_start(fleet)) / 60)
+    return math.ceil((demand.LATENESS_SECONDS + TICK_SECONDS + start_seconds) / 60)
 
 
 def _table(unit: Unit, snapshot: Snapshot, state: State, objective: Objective) -> tuple[float, ...]:
@@ -106,7 +114,7 @@ def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
     return state.desired.get(pool.name, 0) if signals is None else max(signals.desired, signals.in_service)
 
 
-def _learn(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
+def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> State:
     """The state with what the snapshot teaches of demand and of capacity."""
     announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
     evidence = (*announced, *_never_ready(snapshot, fleet))
@@ -115,7 +123,7 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet) -> State:
     counts = demand.counted_minutes(snapshot)
     return replace(
         state,
-        demand=demand.observe(state.demand, counts, _horizon_minutes(fleet)),
+        demand=demand.observe(state.demand, counts, horizon),
         losses=losses.learn(state, snapshot),
         refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
         leaving=_leaving(snapshot, state),

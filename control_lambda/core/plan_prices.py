@@ -19,7 +19,7 @@ from control_lambda.core.plan_units import (
     merit_order,
 )
 
-CLOSE_ENOUGH: Final = 1e-7  # relative: what is left to gain in the bound
+CLOSE_ENOUGH: Final = 1e-4  # relative: what is left to gain in the bound
 TANGENT_STEPS: Final = 12  # a concave function with a handful of kinks: 4 to 6 tangents suffice
 
 

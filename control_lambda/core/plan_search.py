@@ -34,7 +34,7 @@ from control_lambda.core.plan_units import (
 
 USD_TOLERANCE: Final = 1e-9  # costs this close are equal
 ACROSS_TOLERANCE: Final = 1e-3  # of products of rpm as large as 1e9
-FIRST_GAP: Final = 0.7  # of the lowest price: about what rounding to whole nodes costs
+FIRST_GAP: Final = 1.5  # of the lowest price: about what rounding to whole nodes costs, and some more
 # Any prices give a valid bound, and good ones stay good while the target moves a little: they are found
 # for a target rounded down to a power of this, and so serve for many ticks.
 ROUGHNESS: Final = 1.03
@@ -103,7 +103,15 @@ def _rough(rpm: float) -> float:
 def _views(units: tuple[Unit, ...], target: Target) -> tuple["_View", ...]:
     """The units at the prices for about this target."""
     prices = prices_for(units, target)
-    return tuple(_View(unit, prices) for unit in units)
+    highest = Target(ROUGHNESS * target.carried, ROUGHNESS * target.surviving)
+    return tuple(_View(unit, prices, _enough(unit, highest)) for unit in units)
+
+
+def _enough(unit: Unit, target: Target) -> int:
+    """The size with which the unit alone meets the target however it is split: none needs to be bigger."""
+    survives = min(pool.survives for pool in (unit.first, unit.second) if pool.high or not unit.high)
+    size = bisect_left(unit.table, max(target.carried, target.surviving / survives))
+    return max(unit.low, min(size, unit.high))
 
 
 def _splits_matter(units: Sequence[Unit], target: Target) -> bool:
@@ -122,11 +130,12 @@ def _priced(target: Target, prices: Prices) -> float:
 
 
 class _View:
-    """A unit at given prices: by size (from `low`), the best split over its pools and its excess."""
+    """A unit at given prices: by size (`low` to `most`), the best split over its pools and its excess."""
 
-    def __init__(self, unit: Unit, prices: Prices) -> None:
+    def __init__(self, unit: Unit, prices: Prices, most: int) -> None:
         self.unit = unit
         self.prices = prices
+        self.sizes = most - unit.low + 1
         self.filling = _cheapest_filling(unit, prices)
         self.reduced = self._reduced()
         self.least = min(self.reduced)
@@ -135,12 +144,8 @@ class _View:
         """Cost less what the prices pay, of the best split of each size."""
         _, costs, carried, surviving, _ = self.filling
         price, safe = self.prices
-        if not safe:
-            return [cost - price * rpm for cost, rpm in zip(costs, carried, strict=True)]
-        return [
-            cost - price * rpm - safe * left
-            for cost, rpm, left in zip(costs, carried, surviving, strict=True)
-        ]
+        columns = zip(costs[: self.sizes], carried, surviving, strict=False)
+        return [cost - price * rpm - safe * left for cost, rpm, left in columns]
 
     def within(self, gap: float, *, all_splits: bool) -> list[Choice]:
         """The choices whose excess is at most `gap`; with `all_splits` not only each size's best."""
@@ -149,34 +154,30 @@ class _View:
         choices = [self._choice(index) for index in near]
         if all_splits and self.unit.first.high and self.unit.second.high:
             for best in tuple(choices):
-                choices += self._around(best, range(best.first + 1, self.unit.first.high + 1), gap)
-                choices += self._around(best, range(best.first - 1, self.unit.first.low - 1, -1), gap)
+                self._add_splits(choices, best, gap)
         return choices
 
-    def _around(self, best: Choice, firsts: range, gap: float) -> list[Choice]:
-        """The splits from `best` on, in one direction, until the excess (convex in it) is over `gap`."""
+    def _add_splits(self, choices: list[Choice], best: Choice, gap: float) -> None:
+        """Add the other splits of a size, from the best one outwards: the excess is convex in them."""
         unit, price = self.unit, self.prices.surviving
         of_first, of_second = unit.first.costs, unit.second.costs
         size = best.first + best.second
         rate = best.carried / (size or 1)
         paid = self.prices.carried * best.carried + self.least
-        choices = []
-        fewest, most = size - unit.second.high, size - unit.second.low
-        of_size, of_each = (
-            rate * unit.second.survives * size,
-            rate * (unit.first.survives - unit.second.survives),
-        )
-        for first in firsts:
-            if not fewest <= first <= most:
-                break
-            second = size - first
-            surviving = of_size + of_each * first
-            cost = of_first[first] + of_second[second]
-            excess = cost - price * surviving - paid
-            if excess > gap:
-                break
-            choices.append(Choice(excess, cost, best.carried, surviving, first, second))
-        return choices
+        fewest = max(unit.first.low, size - unit.second.high)
+        most = min(unit.first.high, size - unit.second.low)
+        of_size = rate * unit.second.survives * size
+        of_each = rate * (unit.first.survives - unit.second.survives)
+        for step in (1, -1):
+            first = best.first + step
+            while fewest <= first <= most:
+                surviving = of_size + of_each * first
+                cost = of_first[first] + of_second[size - first]
+                excess = cost - price * surviving - paid
+                if excess > gap:
+                    break
+                choices.append(Choice(excess, cost, best.carried, surviving, first, size - first))
+                first += step
 
     def _choice(self, index: int) -> Choice:
         firsts, costs, carried, surviving, _ = self.filling

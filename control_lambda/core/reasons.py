@@ -9,7 +9,7 @@ from control_lambda.core.model import Kind, Mode, Reason
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.planner import Plan
 from control_lambda.core.record import Choice
-from control_lambda.core.supply import Supply, cost_per_hour, ready_by_unit
+from control_lambda.core.supply import Supply, cost_per_hour
 
 # A smaller shortfall is rounding.
 NOTABLE_RPM: Final = 0.5
@@ -152,11 +152,10 @@ def _of_weights(outlook: Outlook, choice: Choice, flow: traffic.Traffic) -> Iter
     snapshot, before = outlook.snapshot, outlook.before
     if before.weights and snapshot.weights is not None and dict(before.weights) != dict(snapshot.weights):
         yield Reason(Code.FOREIGN_WEIGHTS, "the rule's weights are not those that the loop wrote; corrected")
-    ready = ready_by_unit(outlook.supplies)
-    if not any(ready.values()):
+    if not any(outlook.ready.values()):
         yield Reason(Code.NO_READY_UNIT, "no unit has a ready node: nothing can be served")
     for unit, weight in choice.weights.items():
-        if not weight and before.weights.get(unit, 0) and not ready[unit]:
+        if not weight and before.weights.get(unit, 0) and not outlook.ready[unit]:
             yield Reason(Code.FAILOVER, f"{unit}: no ready node left, its traffic moves to the others", unit)
     if flow.jumped:
         yield Reason(Code.JUMP, "shares moved at once: the ready rest could not carry demand")

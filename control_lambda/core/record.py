@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from control_lambda.core.model import Decision, Minute, Mode, PoolReport, Reason, State, UnitReport
 from control_lambda.core.outlook import Outlook
-from control_lambda.core.supply import Supply, cost_per_hour, ready_by_unit
+from control_lambda.core.supply import Supply, cost_per_hour
 from control_lambda.core.trust import TRUSTED_ERRORS
 
 
@@ -28,7 +28,6 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
     """The decision record's values."""
     snapshot, fleet = outlook.snapshot, outlook.fleet
     cost = cost_per_hour(outlook.supplies, choice.sizes)
-    ready = ready_by_unit(outlook.supplies)
     return Decision(
         tick=outlook.before.tick + 1,
         at=snapshot.at,
@@ -40,7 +39,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         savings_usd_per_hour=_gpu_only_cost(outlook) - cost,
         budget_usd_per_hour=fleet.budget_usd_per_hour,
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
-        units={unit.name: _unit_report(outlook, choice, unit.name, ready[unit.name]) for unit in fleet.units},
+        units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
         weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
         sizes={
@@ -83,10 +82,10 @@ def _signal_age(minute: int, at: float) -> float | None:
     return at - (minute + 60) if minute else None
 
 
-def _unit_report(outlook: Outlook, choice: Choice, name: str, ready: int) -> UnitReport:
+def _unit_report(outlook: Outlook, choice: Choice, name: str) -> UnitReport:
     latest = _latest(outlook.snapshot.minutes.get(name, ()))
     return UnitReport(
-        ready=ready,
+        ready=outlook.ready[name],
         weight=choice.weights.get(name, 0),
         previous_weight=outlook.before.weights.get(name, 0),
         p95_seconds=_trusted_latency(latest),

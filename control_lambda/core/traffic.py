@@ -9,7 +9,7 @@ from control_lambda.core import ramp, weights
 from control_lambda.core.fleet import QueryClass
 from control_lambda.core.model import Mode
 from control_lambda.core.outlook import Outlook
-from control_lambda.core.supply import ready_by_unit, rpm_of
+from control_lambda.core.supply import rpm_of
 
 # Below this move of every share the rule is left alone: it would be written for nothing.
 DEADBAND: Final = 0.02
@@ -54,10 +54,9 @@ def choose_class_weights(
 
 def _class_row(outlook: Outlook, item: QueryClass, carrying: Mapping[str, float]) -> dict[str, int]:
     """The class's planned row, ramped from the one that stands; empty where no planned unit is ready."""
-    ready = ready_by_unit(outlook.supplies)
     wanted = {
         unit.name: item.weights[unit.name]
-        * ready[unit.name]
+        * outlook.ready[unit.name]
         / max(1, sum(pool.nodes.max for pool in unit.pools))
         for unit in outlook.fleet.units
         if item.weights.get(unit.name) and carrying[unit.name] > 0
@@ -109,7 +108,7 @@ def _is_settled(standing: Mapping[str, float], shares: Mapping[str, float]) -> b
 
 def _carrying_after(outlook: Outlook, sizes: Mapping[str, int]) -> dict[str, float]:
     """What each unit's ready nodes carry (rpm) once the groups have shrunk to `sizes`."""
-    ready = ready_by_unit(outlook.supplies)
+    ready = dict(outlook.ready)
     for supply in outlook.supplies:
         removed = max(0, supply.in_service - sizes[supply.pool.name]) if supply.sensed else 0
         ready[supply.unit.name] -= min(removed, supply.ready)

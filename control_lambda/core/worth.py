@@ -22,14 +22,18 @@ MINUTES_PER_LATE: Final = 4.0
 
 
 def demand_worth_carrying(
-    fleet: Fleet, found: Sequence[Supply], tables: Tables, saving_up_to: Callable[[float], float], most: float
+    late_usd: float,
+    found: Sequence[Supply],
+    tables: Tables,
+    saving_up_to: Callable[[float], float],
+    most: float,
 ) -> float:
     """Up to which demand (rpm) capacity is worth its price, `most` at most.
 
-    `saving_up_to` gives the demand up to which a further rpm of capacity saves at least so many requests
-    per minute (`demand.saving_up_to`).
+    `late_usd` is what a request answered late costs. `saving_up_to` gives the demand up to which a further
+    rpm of capacity saves at least so many requests per minute (`demand.saving_up_to`).
     """
-    value = WORTH * reference_price(fleet, tables)
+    value = 60 * late_usd  # USD per hour for a request in every minute
     reached = 0.0
     for price, rpm in _supply_curve(found, tables):
         wanted = min(saving_up_to(min(1.0, price / value)), most)

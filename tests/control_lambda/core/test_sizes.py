@@ -129,7 +129,7 @@ def due(pool: str) -> dict[str, Refusal]:
 
 
 def test_a_refused_pool_is_probed_although_one_node_replaces_nothing() -> None:
-    """A queue's first node carries little: without the probe nothing would ever prove that more can be had."""
+    """A queue's first node carries little: without the probe nothing would prove that more can be had."""
     queues = {name: (0.0, *(100.0 * nodes - 80.0 for nodes in range(1, 11))) for name in TABLES}
     supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP))
 

@@ -26,7 +26,8 @@ def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held:
         steered,
         0.0,
     )
-    return demand_worth_carrying(steered, found, TABLES, saving_up_to, most=5000.0)
+    late_usd = usd_per_late_request(steered, TABLES)
+    return demand_worth_carrying(late_usd, found, TABLES, saving_up_to, most=5000.0)
 
 
 def falling(saved: float) -> float:
@@ -44,8 +45,9 @@ def test_cheap_capacity_gets_a_wider_margin_than_dear_capacity() -> None:
         cheap,
         0.0,
     )
+    late_usd = usd_per_late_request(cheap, TABLES)
     low, high = (
-        demand_worth_carrying(cheap, each, TABLES, lambda saved: 90 / math.sqrt(saved), 5000.0)
+        demand_worth_carrying(late_usd, each, TABLES, lambda saved: 90 / math.sqrt(saved), 5000.0)
         for each in (risen, found)
     )
 
