@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).parents[1]
 PROGRAM: Final = "python -m infra"
 FAILED: Final = 1
 BAD_INPUT: Final = 2
+NO_SETTING: Final = ("//", "@")  # comments, and the CDK's feature flags
 # Node.js is started for the constructs' constants alone; `make synth` tells of its age.
 os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "18,20")
 
@@ -33,8 +34,19 @@ class InputError(ValueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; the process's exit code."""
+    """Run one command; the process's exit code. It ends quietly when nobody reads its output any more."""
     given = _parser().parse_args(arguments)
+    try:
+        code = _run(given)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is left in the buffer would otherwise fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _run(given: argparse.Namespace) -> int:
     try:
         settings = Settings.from_context(_context(given).get)
         if given.command == "estimate":
@@ -77,11 +89,12 @@ def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
 def _context(given: argparse.Namespace) -> dict[str, object]:
     """cdk.json's settings with those of the command line over them."""
     context = _cdk_context(ROOT / "cdk.json")
+    known = [key for key in context if not key.startswith(NO_SETTING)]
     for setting in given.context:
         key, equals, value = setting.partition("=")
-        if not equals or key not in context:
-            known = ", ".join(name for name in context if not name.startswith("//"))
-            raise InputError(f"--context: {setting!r}; valid: KEY=VALUE with a key of cdk.json: {known}")
+        if not equals or key not in known:
+            valid = f"KEY=VALUE with a key of cdk.json: {', '.join(known)}"
+            raise InputError(f"--context: {setting!r}; valid: {valid}")
         context[key] = value
     flags = {"region": given.region, "fleet_file": given.fleet}
     return context | {key: value for key, value in flags.items() if value is not None}

@@ -24,6 +24,7 @@ from infra.settings import Settings
 RUNBOOK: Final = "docs/operating.md"
 QUARTER_HOUR: Final = Duration.minutes(15)
 HOUR: Final = Duration.hours(1)
+TICKS_MISSED: Final = 3  # minutes: a late schedule or one crash is no silence yet
 
 AT_LEAST: Final = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
 ABOVE: Final = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
@@ -164,7 +165,7 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
         metric=metrics.of_fleet(names.TICK_FAILURES, "SampleCount", label="decisions"),
         comparison=BELOW,
         threshold=1,
-        periods=3,
+        periods=TICKS_MISSED,
         missing=BREACHING,
         pages=True,
     )

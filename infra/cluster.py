@@ -8,7 +8,7 @@ whose finalizer it has to remove.
 
 from typing import Final
 
-from aws_cdk import RemovalPolicy
+from aws_cdk import Annotations, RemovalPolicy
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
@@ -189,4 +189,8 @@ def _acknowledge(cluster: eks.Cluster) -> None:
         "AwsSolutions-EKS1",
         "Administrators reach the API from where `api_cidrs` says, with IAM credentials and access entry; "
         "without any network there, the API is closed to the internet.",
+    )
+    Annotations.of(cluster).acknowledge_warning(
+        "@aws-cdk/aws-eks:clusterMustManuallyTagSubnet",
+        "The load balancer is the stack's own: nothing looks for subnets by their tags.",
     )

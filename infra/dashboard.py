@@ -11,10 +11,12 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from control_lambda.core import names
+from infra.alarms import TICKS_MISSED
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
 from infra.settings import Settings
 
 PAGE_WIDTH: Final = 24
+QUARTER: Final = PAGE_WIDTH // 4
 HEIGHT: Final = 6
 DECISIONS_SHOWN: Final = 20
 FROM_ZERO: Final = cloudwatch.YAxisProps(min=0, show_units=False)
@@ -65,13 +67,19 @@ class Dashboard(Construct):
             self._latency(),
             self._attainment(),
             self._errors(),
-            cloudwatch.AlarmStatusWidget(alarms=list(alarms), title="Alarms", width=6, height=HEIGHT),
+            cloudwatch.AlarmStatusWidget(alarms=list(alarms), title="Alarms", width=QUARTER, height=HEIGHT),
         )
         self._section("What is the loop doing?", *self._steering())
         self.dashboard.add_widgets(self._decisions(tick))
         self._section("What does it cost?", self._cost(), self._savings(), self._prices())
         self._section("What is short?", self._refusals(), self._availability(), self._limits())
-        self._section("Is the loop healthy?", self._ticks(), self._lambdas(tick, signals), self._signal_age())
+        self._section(
+            "Is the loop healthy?",
+            self._tick_age(),
+            self._ticks(),
+            self._lambdas(tick, signals),
+            self._signal_age(),
+        )
 
     def _section(self, question: str, *widgets: cloudwatch.ConcreteWidget) -> None:
         heading = cloudwatch.TextWidget(markdown=f"## {question}", width=PAGE_WIDTH, height=1)
@@ -88,7 +96,7 @@ class Dashboard(Construct):
                 self._metrics.of_load_balancer(names.TARGET_RESPONSE_TIME, "p50", label="p50"),
             ],
             limit=_line(objective.latency_seconds, "objective"),
-            width=6,
+            width=QUARTER,
         )
 
     def _attainment(self) -> cloudwatch.GraphWidget:
@@ -104,7 +112,7 @@ class Dashboard(Construct):
             [attained],
             limit=_line(100 * objective.attainment, "promised"),
             axis=UP_TO_100,
-            width=6,
+            width=QUARTER,
             period=FIVE_MINUTES,
         )
 
@@ -117,7 +125,7 @@ class Dashboard(Construct):
         return _graph(
             "Failed requests per minute",
             [self._metrics.of_load_balancer(name, "Sum", label=label) for name, label in shown.items()],
-            width=6,
+            width=QUARTER,
         )
 
     def _steering(self) -> list[cloudwatch.GraphWidget]:
@@ -131,13 +139,13 @@ class Dashboard(Construct):
                     of_fleet(names.DEMAND_RPM, "Maximum", label="demand"),
                     of_fleet(names.FORECAST_RPM, "Maximum", label="prepared for"),
                 ],
-                width=6,
+                width=QUARTER,
             ),
-            _graph("Mode (0 cost, 1 capacity)", [mode], width=6, axis=ZERO_OR_ONE),
+            _graph("Mode (0 cost, 1 capacity)", [mode], width=QUARTER, axis=ZERO_OR_ONE),
             _graph(
                 "Weights",
                 [self._metrics.of_unit(names.WEIGHT, unit, "Maximum") for unit in units],
-                width=6,
+                width=QUARTER,
                 stacked=True,
             ),
             _graph(
@@ -146,7 +154,7 @@ class Dashboard(Construct):
                     self._metrics.of_pool(names.DESIRED_NODES, pool.name, "Maximum")
                     for pool in self._fleet.pools
                 ],
-                width=6,
+                width=QUARTER,
                 stacked=True,
             ),
             _graph(
@@ -214,6 +222,14 @@ class Dashboard(Construct):
         }
         return _graph("Limits reached", self._flags(shown), axis=ZERO_OR_ONE)
 
+    def _tick_age(self) -> cloudwatch.GraphWidget:
+        return _graph(
+            "Age of the last tick (s)",
+            [self._metrics.tick_age()],
+            limit=_line(TICKS_MISSED * MINUTE.to_seconds(), "tick-missing"),
+            width=QUARTER,
+        )
+
     def _ticks(self) -> cloudwatch.GraphWidget:
         shown = {
             names.TICK_FAILURES: "failures in a tick",
@@ -221,12 +237,11 @@ class Dashboard(Construct):
             names.PAUSED: "paused",
             names.FOREIGN_WEIGHTS: "foreign weights",
         }
-        decided = self._metrics.of_fleet(names.TICK_FAILURES, "SampleCount", label="decisions per minute")
-        return _graph("Ticks: at least one decision every minute", [decided, *self._flags(shown)])
+        return _graph("What ticks met with", self._flags(shown), width=QUARTER)
 
     def _signal_age(self) -> cloudwatch.GraphWidget:
         age = self._metrics.of_fleet(names.SIGNAL_AGE_SECONDS, "Maximum", label="newest count")
-        return _graph("Age of the newest request count (s)", [age])
+        return _graph("Age of the newest request count (s)", [age], width=QUARTER)
 
     def _flags(self, shown: dict[str, str]) -> list[cloudwatch.IMetric]:
         return [self._metrics.of_fleet(name, "Maximum", label=label) for name, label in shown.items()]
@@ -237,7 +252,7 @@ class Dashboard(Construct):
             function.metric_errors(label=label, period=MINUTE)
             for label, function in (("tick", tick), ("signals", signals))
         ]
-        return _graph("Failed invocations per minute", errors)
+        return _graph("Failed invocations per minute", errors, width=QUARTER)
 
 
 def _graph(

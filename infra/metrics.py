@@ -51,6 +51,25 @@ class FleetMetrics:
             label=label,
         )
 
+    def tick_age(self, period: Duration = MINUTE) -> cloudwatch.MathExpression:
+        """The seconds since the last period in which a tick decided, by the period; 0 if one did in it.
+
+            age = EPOCH - max(last, first)
+
+        last is the EPOCH of the last period that holds a tick, first that of the graph: without any tick in
+        sight the age counts from there, and is greater in truth. EPOCH has a value in every period, whether a
+        tick put something or not: the age rises for as long as none does. Functions as in "Using math
+        expressions with CloudWatch metrics" of the CloudWatch User Guide.
+        """
+        last = "FILL(IF(ticks, EPOCH(ticks)), REPEAT)"
+        first = "TIME_SERIES(MIN(EPOCH(ticks)))"
+        return cloudwatch.MathExpression(
+            expression=f"EPOCH(ticks) - MAX([{last}, {first}])",
+            using_metrics={"ticks": self.of_fleet(names.TICK_FAILURES, "SampleCount", period)},
+            label="since the last tick",
+            period=period,
+        )
+
     def missed(self, objective: Objective, period: Duration = FIVE_MINUTES) -> cloudwatch.MathExpression:
         """The share (percent) of all requests that were not answered within the objective's seconds.
 

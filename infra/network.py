@@ -7,6 +7,7 @@ and the tables of what is offered where go by id.
 from collections.abc import Mapping
 from typing import Final, cast
 
+from aws_cdk import Annotations
 from aws_cdk import aws_ec2 as ec2
 from constructs import Construct
 
@@ -50,7 +51,7 @@ class Network(Construct):
     def _existing(self) -> ec2.IVpc:
         private, public = self._settings.private_subnets, self._settings.public_subnets
         zones = [zone for zone in self._settings.zones if zone in private]
-        return ec2.Vpc.from_vpc_attributes(
+        vpc = ec2.Vpc.from_vpc_attributes(
             self,
             "Vpc",
             vpc_id=str(self._settings.vpc_id),
@@ -59,6 +60,10 @@ class Network(Construct):
             private_subnet_ids=[private[zone] for zone in zones],
             public_subnet_ids=[public[zone] for zone in zones if zone in public] or None,
         )
+        Annotations.of(vpc).acknowledge_warning(
+            "@aws-cdk/aws-ec2:noSubnetRouteTableId", "Its routes are its owner's, and nothing reads them."
+        )
+        return vpc
 
     def _new(self) -> ec2.Vpc:
         prefix = self._settings.vpc_cidr.prefixlen

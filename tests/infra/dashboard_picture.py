@@ -21,8 +21,9 @@ from control_lambda.core.model import Kind
 from control_lambda.fleet_file import load_fleet
 from tests.infra.alarm_evaluator import ALARM, Alarm, Metrics
 from tests.infra.alarmed import STACK, synthesize
+from tests.infra.graph_math import evaluate
 from tests.infra.replayed import CLUSTER, TICK, Replayed, run
-from twin.moto_gaps.metric_math import Values, evaluate
+from twin.moto_gaps.metric_math import Values
 from twin.moto_gaps.minutes import MINUTE
 from twin.world import EPOCH
 

@@ -22,8 +22,8 @@ HOURS: Final = 730
 
 NewSettings = Callable[..., Settings]
 
-# USD per hour of the default fleet's five pools and of a system node, as AWS publishes them for the
-# regions. 500 requests a minute at 0.5 s each keep 4.2 nodes busy: five.
+# USD per hour of the default fleet's five pools and of a system node, in two of the three regions that have
+# all of its types: AWS asks the same there. 500 requests a minute at 0.5 s each keep 4.2 nodes busy: five.
 PRICES: Final[Mapping[str, Mapping[str, float]]] = {
     "us-east-1": {"inf2": 0.7582, "trn1": 1.34375, "g5": 1.006, "g6": 0.8048, "system": 0.1008},
     "us-west-2": {"inf2": 0.7582, "trn1": 1.34375, "g5": 1.006, "g6": 0.8048, "system": 0.1008},
@@ -77,6 +77,16 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
     assert len(lines) == len(expected) + 2
 
 
+def test_another_regions_prices_are_its_own(new_settings: NewSettings) -> None:
+    """In Ireland inf2.xlarge costs 0.94775 and g5.xlarge 1.123 USD per hour; 500 rpm take 4 + 2 nodes."""
+    fleet = str(ROOT / "fleets/two-units.yaml")
+    lines = by_name(estimate(new_settings(region="eu-west-1", fleet_file=fleet), 500))
+    inf2, g5 = lines["inf2-neuron-on-demand"], lines["g5-inductor-on-demand"]
+    assert (inf2.nodes, g5.nodes) == ((1, 4, 4), (1, 2, 4))
+    assert amounts(inf2) == pytest.approx(tuple(nodes * 0.94775 * HOURS for nodes in (1, 4, 4)))
+    assert amounts(g5) == pytest.approx(tuple(nodes * 1.123 * HOURS for nodes in (1, 2, 4)))
+
+
 @pytest.mark.parametrize("region", PRICES)
 def test_the_total_is_the_sum_of_the_lines(region: str, new_settings: NewSettings) -> None:
     """At every one of the three points."""
@@ -107,6 +117,7 @@ def test_prices_that_stand_in_for_unknown_ones_are_said(new_settings: NewSetting
     settings = new_settings(region="eu-west-1", fleet_file=str(ROOT / "fleets/cpu-laptop.yaml"))
     told = " ".join(estimate(settings).assumptions)
     assert "no price recorded in eu-west-1, " in told
+    assert "no price of m7i.large recorded in eu-west-1, that of us-east-1 stands in" in told
     assert "no prices of services recorded in eu-west-1" in told
     assert "recorded in us-east-1" not in " ".join(estimate(new_settings()).assumptions)
 

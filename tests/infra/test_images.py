@@ -11,7 +11,7 @@ from aws_cdk.assertions import Template
 from infra.images import DOCKERFILES, Images, Kind
 from infra.model_store import ModelStore
 from infra.settings import Settings
-from tests.infra.conftest import ROOT
+from tests.infra.conftest import ROOT, UNSTAGED
 
 NewSettings = Callable[..., Settings]
 PROJECT = "AWS::CodeBuild::Project"
@@ -21,7 +21,7 @@ class Built:
     """A stack with model store and images alone."""
 
     def __init__(self, settings: Settings) -> None:
-        stack = Stack(App(context={"aws:cdk:disable-asset-staging": True}), "Built")
+        stack = Stack(App(context=UNSTAGED), "Built")
         store = ModelStore(stack, "ModelStore", settings=settings)
         self.images = Images(stack, "Images", settings=settings, model_store=store)
         self.waiting = {

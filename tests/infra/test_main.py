@@ -1,6 +1,9 @@
 """`python -m infra` as its user meets it: what it prints, and with which code it ends."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +43,22 @@ def test_estimate_prints_a_table_on_a_terminal(
     assert re.search(r"inf2-neuron-on-demand +│ 0 / 9 / 40 +│", shown)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_stops_early_ends_the_command_without_a_word(unbuffered: str) -> None:
+    """As `| head -1` does: no traceback, whether Python meets it at a line or only at the end."""
+    running = subprocess.Popen(
+        [sys.executable, "-m", "infra", "estimate"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert running.stdout
+    running.stdout.close()
+    _, told = running.communicate()
+    assert (running.returncode, told) == (1, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -49,6 +68,7 @@ def test_estimate_prints_a_table_on_a_terminal(
         (["-c", "nat_gateways=seven"], "nat_gateways: given 'seven'; valid: a whole number from 1 to 6"),
         (["-c", "colour=red"], "--context: 'colour=red'; valid: KEY=VALUE with a key of cdk.json"),
         (["-c", "region"], "--context: 'region'; valid: KEY=VALUE"),
+        (["-c", "@aws-cdk/core:checkSecretUsage=false"], "--context: '@aws-cdk/core:checkSecretUsage=false'"),
         (["--requests-per-minute", "-1"], "--requests-per-minute: -1; valid: a number from 0 on"),
     ],
 )

@@ -9,6 +9,7 @@ from aws_cdk.assertions import Match, Template
 
 from infra.model_store import ModelStore
 from infra.settings import Settings
+from tests.infra.conftest import UNSTAGED
 
 NewSettings = Callable[..., Settings]
 KEYS = "models/stabilityai/stable-diffusion-2-1-base/*"
@@ -16,7 +17,7 @@ KEYS = "models/stabilityai/stable-diffusion-2-1-base/*"
 
 def stored(settings: Settings) -> tuple[ModelStore, Template]:
     """A stack with the model store alone."""
-    stack = Stack(App(context={"aws:cdk:disable-asset-staging": True}), "Store")
+    stack = Stack(App(context=UNSTAGED), "Store")
     store = ModelStore(stack, "ModelStore", settings=settings)
     return store, Template.from_stack(stack)
 

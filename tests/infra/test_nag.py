@@ -13,6 +13,7 @@ from cfnlint.api import ManualArgs, lint
 
 from infra.settings import Settings
 from infra.stack import FulcrumStack
+from tests.infra.conftest import UNSTAGED
 
 ROOT = Path(__file__).parents[2]
 NewSettings = Callable[..., Settings]
@@ -56,8 +57,8 @@ def findings(app: App, out: Path) -> list[str]:
 
 
 def app_in(out: Path) -> App:
-    """An app that writes to `out` and stages no asset."""
-    return App(outdir=str(out), context={"aws:cdk:disable-asset-staging": True})
+    """An app as cdk.json configures it that writes to `out` and stages no asset."""
+    return App(outdir=str(out), context=UNSTAGED)
 
 
 @VARIANTS

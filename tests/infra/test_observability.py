@@ -178,7 +178,7 @@ def test_capacity_errors_are_found_whatever_their_pool_and_kind(widgets: list[di
 
 
 def test_limits_are_drawn_where_the_fleet_says(widgets: list[dict[str, Any]]) -> None:
-    """Objective, promise and budget."""
+    """Objective, promise and budget; and where the alarm on missing ticks rings."""
     lines = {
         annotation["label"]: annotation["value"]
         for widget in widgets
@@ -188,6 +188,7 @@ def test_limits_are_drawn_where_the_fleet_says(widgets: list[dict[str, Any]]) ->
         "objective": FLEET.objective.latency_seconds,
         "promised": 100 * FLEET.objective.attainment,
         "budget": FLEET.budget_usd_per_hour,
+        "tick-missing": 180,
     }
 
 

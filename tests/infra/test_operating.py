@@ -55,6 +55,16 @@ def test_every_alarm_stands_in_the_table_with_the_heading_that_it_names() -> Non
     assert rows == told
 
 
+def test_every_page_and_command_names_one_version_of_the_cdks_command_line() -> None:
+    """That of `make synth`, which is the one that the template was made with."""
+    files = ("Makefile", "README.md", "docs/operating.md", "infra/preflight_checks.py")
+    found = [
+        set(re.findall(r"aws-cdk@([\d.]+)", (ROOT / name).read_text(encoding="utf-8"))) for name in files
+    ]
+    assert found == [found[0]] * len(files)
+    assert len(found[0]) == 1
+
+
 def test_what_an_idle_fleet_costs_is_what_the_estimate_says(new_settings: Callable[..., Settings]) -> None:
     """In whole USD, each line and the sum."""
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 import yaml
+from aws_cdk import App
 
+from infra.__main__ import NO_SETTING
 from infra.settings import Settings, SettingsError
 
 ROOT = Path(__file__).parents[2]
@@ -49,11 +51,26 @@ def test_cdk_json_holds_every_setting_with_its_default_and_says_what_it_means(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever deploys finds every setting in cdk.json, and nothing else but comments and feature flags."""
-    given = {key for key in CONTEXT if not key.startswith(("//", "@aws-cdk/"))}
+    given = {key for key in CONTEXT if not key.startswith(NO_SETTING)}
     assert given == set(KEYS)
     assert all(CONTEXT.get(f"//{key}") for key in KEYS)
     monkeypatch.chdir(ROOT)
     assert Settings.from_context(CONTEXT.get) == Settings.from_context(dict[str, Any]().get)
+
+
+def test_every_feature_flag_of_the_cdk_is_as_recommended_or_says_why_not(tmp_path: Path) -> None:
+    """None keeps an old default unseen, of which each synthesis would tell; a new CDK may bring some."""
+    App(outdir=str(tmp_path), context=dict(CONTEXT)).synth()
+    manifest = json.loads((tmp_path / "manifest.json").read_text(encoding="utf-8"))
+    flags = manifest["artifacts"]["aws-cdk-lib/feature-flag-report"]["properties"]["flags"]
+    other = {
+        name
+        for name, flag in flags.items()
+        if flag.get("userValue", flag.get("unconfiguredBehavesLike", {}).get("v2", False))
+        != flag["recommendedValue"]
+    }
+    explained = {key.removeprefix("//") for key in CONTEXT if key.startswith("//@aws-cdk/")}
+    assert other == explained != set()
 
 
 def test_by_default_every_zone_of_the_region_is_used(new_settings: NewSettings) -> None:

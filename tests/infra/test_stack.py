@@ -12,6 +12,7 @@ from cfnlint.schema import PROVIDER_SCHEMA_MANAGER
 
 from infra.settings import Settings
 from infra.stack import FulcrumStack
+from tests.infra.conftest import UNSTAGED
 
 NewSettings = Callable[..., Settings]
 MAX_RESOURCES = 500  # of one template
@@ -91,7 +92,7 @@ def test_the_template_is_far_from_cloudformations_limits(template: Template) -> 
 @pytest.mark.parametrize("account", ["", "111122223333"])
 def test_synthesis_asks_no_account_for_anything(new_settings: NewSettings, account: str) -> None:
     """A lookup would need credentials, and would differ from one account to the next."""
-    app = App(context={"aws:cdk:disable-asset-staging": True})
+    app = App(context=UNSTAGED)
     FulcrumStack(app, settings=new_settings(account=account))
     assembly = app.synth()
     manifest = json.loads((Path(assembly.directory) / "manifest.json").read_text(encoding="utf-8"))

@@ -1,0 +1,70 @@
+"""The age of the last tick, as the dashboard's expression gives it of what ticks put."""
+
+from collections.abc import Collection
+from functools import cache
+from typing import Final
+
+import pytest
+
+from control_lambda.loop import LEASE_HELD
+from tests.infra.alarm_evaluator import Metrics
+from tests.infra.alarmed import FLEET, template
+from tests.infra.dashboard_picture import Widget, lines_of, widgets_of
+from tests.infra.replayed import put_record, run
+from twin.moto_gaps.minutes import MINUTE
+from twin.steering import Record
+from twin.world import EPOCH
+
+TITLE: Final = "Age of the last tick (s)"
+SKIPPED: Final[Record] = {"skipped": f"{LEASE_HELD}: another tick is running"}
+
+
+@cache
+def record() -> Record:
+    """What a tick says that decided."""
+    return run(FLEET, [100] * 5).records[-1]
+
+
+def widget() -> Widget:
+    """The graph of the tick's age."""
+    (found,) = (item for item in widgets_of(template()) if item["properties"].get("title") == TITLE)
+    return found
+
+
+def ages(ticked: Collection[int], minutes: int, skipped: Collection[int] = ()) -> list[float]:
+    """The age by the minute, when ticks decided in `ticked` and found the lease held in `skipped`."""
+    metrics = Metrics()
+    for minute in ticked:
+        put_record(metrics, record(), EPOCH + minute * MINUTE)
+    for minute in skipped:
+        put_record(metrics, SKIPPED, EPOCH + minute * MINUTE)
+    shown = range(EPOCH, EPOCH + minutes * MINUTE, MINUTE)
+    (line,) = lines_of(widget(), metrics, [], shown).values()
+    assert list(line) == list(shown)
+    return list(line.values())
+
+
+def test_the_age_is_zero_while_a_tick_decides_in_every_minute() -> None:
+    """A healthy loop draws a flat line."""
+    assert ages(range(10), 10) == [0] * 10
+
+
+def test_the_age_rises_for_as_long_as_no_tick_decides_and_falls_with_the_next_one() -> None:
+    """By 60 seconds a minute, to the end of what is shown."""
+    assert ages([0, 1, 5], 9) == [0, 0, 60, 120, 180, 0, 60, 120, 180]
+
+
+def test_a_tick_that_was_skipped_does_not_make_the_loop_young() -> None:
+    """It decided nothing."""
+    assert ages([0], 4, skipped=[1, 2, 3]) == [0, 60, 120, 180]
+
+
+@pytest.mark.parametrize(
+    ("ticked", "shown"),
+    [([], [0, 60, 120, 180, 240]), ([-3], [0, 60, 120, 180, 240]), ([3], [0, 60, 120, 0, 60])],
+)
+def test_before_any_tick_in_sight_the_age_counts_from_where_the_graph_begins(
+    ticked: list[int], shown: list[float]
+) -> None:
+    """A loop that has long been silent leaves no empty graph."""
+    assert ages(ticked, 5) == shown
