@@ -32,19 +32,6 @@ FAILED_CALL: Final = (
     InvalidParameterError,
 )
 
-_THROTTLED: Final = frozenset(
-    {
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-        "RequestLimitExceeded",
-        "RequestThrottled",
-        "ProvisionedThroughputExceededException",
-        "TransactionInProgressException",
-        "LimitExceededException",
-    }
-)
 _CONFLICT: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})
 _MISSING: Final = frozenset(
     {
@@ -58,9 +45,6 @@ _MISSING: Final = frozenset(
 )
 _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
-)
-_DENIED: Final = frozenset(
-    {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "AuthFailure", "OptInRequired"}
 )
 
 # In this order: the first words found decide, so that a quota, a full subnet or a missing offering is
@@ -120,11 +104,6 @@ def item_of(error: ClientError) -> Mapping[str, Any]:
     return item
 
 
-def is_throttled(error: BaseException) -> bool:
-    """AWS asks for fewer calls: the same call may succeed later."""
-    return code_of(error) in _THROTTLED
-
-
 def is_conflict(error: BaseException) -> bool:
     """A DynamoDB condition did not hold: somebody else wrote first."""
     return code_of(error) in _CONFLICT
@@ -138,11 +117,6 @@ def is_missing(error: BaseException) -> bool:
 def is_busy(error: BaseException) -> bool:
     """The resource is being changed by another operation."""
     return code_of(error) in _BUSY
-
-
-def is_denied(error: BaseException) -> bool:
-    """The role or a policy forbids the call."""
-    return code_of(error) in _DENIED
 
 
 def kind_of_refusal(text: str, issue_code: str = "") -> Kind:

@@ -9,9 +9,7 @@ from control_lambda.errors import (
     code_of,
     is_busy,
     is_conflict,
-    is_denied,
     is_missing,
-    is_throttled,
     item_of,
     kind_of_refusal,
 )
@@ -108,16 +106,14 @@ def test_without_a_telling_text_the_issue_code_decides(code: str, kind: Kind) ->
 @pytest.mark.parametrize(
     ("predicate", "codes"),
     [
-        (is_throttled, ["Throttling", "ThrottlingException", "RequestLimitExceeded"]),
         (is_conflict, ["ConditionalCheckFailedException"]),
         (is_missing, ["ParameterNotFound", "RuleNotFound", "InvalidInstanceID.NotFound"]),
         (is_busy, ["ResourceInUseException", "ScalingActivityInProgress"]),
-        (is_denied, ["AccessDenied", "AccessDeniedException", "UnauthorizedOperation"]),
     ],
 )
 def test_each_code_belongs_to_one_predicate(predicate: object, codes: list[str]) -> None:
     """A code that means one thing means none of the others."""
-    every = (is_throttled, is_conflict, is_missing, is_busy, is_denied)
+    every = (is_conflict, is_missing, is_busy)
     for code in codes:
         assert [one for one in every if one(refused(code))] == [predicate]
 
