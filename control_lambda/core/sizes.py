@@ -33,7 +33,8 @@ def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float,
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm).
 
     With a probe node in each refused pool that may have one and would grow, could it be had: one node
-    rarely replaces anything, so the cheapest sizes alone would never ask for the proof.
+    rarely replaces anything, so the cheapest sizes alone would never ask for the proof. Where the budget
+    has no room for the probe, there is none.
     """
     plan = _cheapest(found, tables, fleet, demand, survival)
     doubted = [supply for supply in found if _may_be_probed(supply)]
@@ -41,12 +42,13 @@ def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float,
         return plan
     hopeful = [_had(supply) if supply in doubted else supply for supply in found]
     hoped = _cheapest(hopeful, tables, fleet, demand, survival)
-    probes = {
-        supply.pool.name: max(plan.nodes[supply.pool.name], supply.in_service + 1)
-        for supply in doubted
-        if hoped.nodes[supply.pool.name] > supply.in_service
-    }
-    nodes = {**plan.nodes, **probes}
+    nodes = dict(plan.nodes)
+    for supply in doubted:
+        name, probed = supply.pool.name, supply.in_service + 1
+        if nodes[name] < probed <= hoped.nodes[name]:
+            with_probe = {**nodes, name: probed}
+            if cost_per_hour(found, with_probe) <= fleet.budget_usd_per_hour:
+                nodes = with_probe
     return replace(plan, nodes=nodes, cost_usd_per_hour=cost_per_hour(found, nodes))
 
 

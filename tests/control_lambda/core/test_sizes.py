@@ -14,6 +14,8 @@ from tests.control_lambda.core.examples import NOON, fleet, group, unit
 FLEET = fleet(unit("cheap", price=0.5), unit("dear", price=2.0))
 CHEAP, DEAR = (pool.name for pool in FLEET.pools)
 TABLES = {name: tuple(100.0 * nodes for nodes in range(11)) for name in ("cheap", "dear")}
+# As of a queue: the first node carries little.
+QUEUES = {name: (0.0, *(100.0 * nodes - 80.0 for nodes in range(1, 11))) for name in TABLES}
 
 
 def found(
@@ -130,10 +132,17 @@ def due(pool: str) -> dict[str, Refusal]:
 
 def test_a_refused_pool_is_probed_although_one_node_replaces_nothing() -> None:
     """A queue's first node carries little: without the probe nothing would prove that more can be had."""
-    queues = {name: (0.0, *(100.0 * nodes - 80.0 for nodes in range(1, 11))) for name in TABLES}
     supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP))
 
-    assert sizes.target(supplied, queues, FLEET, 420.0, 0.0).nodes == {CHEAP: 1, DEAR: 5}
+    assert sizes.target(supplied, QUEUES, FLEET, 420.0, 0.0).nodes == {CHEAP: 1, DEAR: 5}
+
+
+def test_a_probe_has_to_fit_into_the_budget() -> None:
+    """Five dear nodes cost all that may be spent."""
+    tight = fleet(unit("cheap", price=0.5), unit("dear", price=2.0), budget_usd_per_hour=10.4)
+    supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP), tight)
+
+    assert sizes.target(supplied, QUEUES, tight, 420.0, 0.0).nodes == {CHEAP: 0, DEAR: 5}
 
 
 def test_a_probe_that_starts_is_not_followed_by_another() -> None:
