@@ -130,7 +130,7 @@ def _told_as_ours(url: str) -> Iterator[None]:
 
 
 def _forwarded(headers: Mapping[str, str]) -> CIMultiDict[str]:
-    dropped = NOT_FORWARDED
-    if "Connection" in headers:
-        dropped = dropped | {name.strip().lower() for name in headers["Connection"].split(",")}
-    return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in dropped)
+    kept = CIMultiDict(headers)
+    for name in (*NOT_FORWARDED, *headers.get("Connection", "").split(",")):
+        kept.popall(name.strip(), None)
+    return kept

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from math import inf, sqrt
+from operator import le
 from typing import Final, Protocol
 
 import numpy as np
@@ -56,6 +57,8 @@ DEVIATIONS: Final = 1.0
 SAFETY: Final = 0.5
 
 Floats = NDArray[np.float64]
+# One value for each lane.
+Row = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,16 +218,11 @@ class LeastLaxity:
         if not waiting or not instances:
             return Decision()
         lanes = self._lanes(now, instances, models)
-        means, latest_starts, last_chances = self._seconds(waiting, lanes)
-        earliest = np.array([lane.timelines[0][0] for lane in lanes])
-        safe = np.any(earliest <= latest_starts, axis=1)
-        hopeless = np.all(earliest > last_chances, axis=1)
-        starts = np.where(safe[:, np.newaxis], latest_starts, last_chances)
-        order = np.argsort(np.where(safe, latest_starts.max(axis=1), inf), kind="stable")
-        order = order[~hopeless[order]]
+        means, starts = self._seconds(waiting, lanes)
+        order, sheds = self._order(waiting, lanes, means, starts)
         idle = {index for index, instance in enumerate(instances) if instance.idle}
-        dispatches = _place(now, order.tolist(), means.tolist(), starts.tolist(), lanes, idle)
-        return Decision(tuple(dispatches), tuple(np.flatnonzero(hopeless).tolist()))
+        dispatches = _place(now, order, means, starts, lanes, idle)
+        return Decision(tuple(dispatches), tuple(sheds))
 
     def _lanes(
         self, now: float, instances: Sequence[Instance], models: Mapping[str, LatencyModel]
@@ -242,16 +240,41 @@ class LeastLaxity:
                 lanes.append(_Lane(models[name], price, timeline))
         return lanes
 
-    def _seconds(self, queries: Sequence[Query], lanes: Sequence["_Lane"]) -> tuple[Floats, Floats, Floats]:
-        """Mean service seconds, the latest start that is in time, and that with luck: queries × lanes."""
-        sizes = np.array([query.size for query in queries])[:, np.newaxis]
-        deadlines = np.array([query.deadline for query in queries])[:, np.newaxis]
-        intercepts = np.array([lane.model.intercept for lane in lanes])
-        slopes = np.array([lane.model.slope for lane in lanes])
-        allowances = np.array([self._deviations * lane.model.spread for lane in lanes])
-        means = intercepts + sizes * slopes
-        lucky = np.maximum(1.0 - allowances, 0.0)
-        return means, deadlines - means * (1.0 + allowances), deadlines - means * lucky
+    def _seconds(self, waiting: Sequence[Query], lanes: Sequence["_Lane"]) -> tuple[list[Row], list[Row]]:
+        """Mean service seconds, and the latest start that is in time: a row a query, a column a lane.
+
+        Lists, column by column: numpy is slower below some forty queries, and most decisions are about one.
+        """
+        means, starts = [], []
+        for lane in lanes:
+            intercept, slope = lane.model.intercept, lane.model.slope
+            tail = 1.0 + self._deviations * lane.model.spread
+            column = [intercept + query.size * slope for query in waiting]
+            means.append(column)
+            starts.append([query.deadline - mean * tail for query, mean in zip(waiting, column, strict=True)])
+        return list(zip(*means, strict=True)), list(zip(*starts, strict=True))
+
+    def _order(
+        self, waiting: Sequence[Query], lanes: Sequence["_Lane"], means: Sequence[Row], starts: list[Row]
+    ) -> tuple[list[int], list[int]]:
+        """Whom to place, in order, and whom to refuse; `starts` of who needs luck become those with luck."""
+        earliest = [lane.timelines[0][0] for lane in lanes]
+        placed, refused = [], []
+        for index, latest in enumerate(starts):
+            if any(map(le, earliest, latest)):
+                placed.append((max(latest), index))
+                continue
+            starts[index] = self._last_chances(waiting[index], means[index], lanes)
+            if any(map(le, earliest, starts[index])):
+                placed.append((inf, index))
+            else:
+                refused.append(index)
+        return [index for _, index in sorted(placed)], refused
+
+    def _last_chances(self, query: Query, means: Row, lanes: Sequence["_Lane"]) -> Row:
+        """The latest start on each lane that is in time with luck."""
+        lucky = (max(1.0 - self._deviations * lane.model.spread, 0.0) for lane in lanes)
+        return tuple(query.deadline - mean * share for mean, share in zip(means, lucky, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +292,8 @@ class _Lane:
 def _place(
     now: float,
     order: Sequence[int],
-    means: Sequence[Sequence[float]],
-    starts: Sequence[Sequence[float]],
+    means: Sequence[Row],
+    starts: Sequence[Row],
     lanes: Sequence[_Lane],
     idle: set[int],
 ) -> Iterator[Dispatch]:

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from containers.router.settings import PIXELS_OF_SIZE_ONE, Settings, pixels
+from containers.router.settings import PIXELS_OF_SIZE_ONE, Settings
 
 
 def query_size(body: bytes, settings: Settings) -> float:
@@ -31,6 +31,6 @@ def _count(value: Any, limit: int, default: int) -> int:
 
 
 def _pixels(value: Any, settings: Settings) -> int:
-    if not isinstance(value, str) or value not in settings.shapes.split(","):
+    if not isinstance(value, str):
         return settings.default_pixels
-    return pixels(value)
+    return settings.shapes.get(value, settings.default_pixels)

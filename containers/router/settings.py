@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from containers.router.endpoints import Endpoint
 
@@ -65,6 +65,12 @@ def pixels(shape: str) -> int:
     return int(found[1]) * int(found[2])
 
 
+def _shapes(raw: Any) -> Any:
+    if not isinstance(raw, str):
+        return raw
+    return {shape.strip(): pixels(shape) for shape in raw.split(",")}
+
+
 def _fleet(raw: Any) -> Any:
     if not isinstance(raw, str):
         return raw
@@ -99,11 +105,12 @@ class Settings(BaseModel):
     """The router's own address, by which it knows itself among its peers."""
 
     port: int = Field(default=8000, ge=0, le=65535)
-    host: str = "0.0.0.0"  # noqa: S104 - a container serves whoever can reach its pod
+    host: str = "127.0.0.1"
+    """Where to listen; the image says 0.0.0.0, everywhere."""
     steps: int = Field(default=20, ge=1)
     """The servers' default steps, for a request that names none."""
-    shapes: str = "512x512"
-    """The servers' sizes, with commas; the first one is for a request that names none."""
+    shapes: Annotated[Mapping[str, int], BeforeValidator(_shapes)] = {"512x512": PIXELS_OF_SIZE_ONE}
+    """The servers' sizes, with commas, as the pixels of each; the first is for a request that names none."""
     max_images: int = Field(default=8, ge=1)
     max_steps: int = Field(default=100, ge=1)
     max_waiting: int = Field(default=1000, ge=1)
@@ -119,13 +126,6 @@ class Settings(BaseModel):
     metric_namespace: str = "Fulcrum"
     aws_region: str = ""
     """Where metrics are put; empty: nowhere."""
-
-    @field_validator("shapes")
-    @classmethod
-    def _shapes_are_sizes(cls, shapes: str) -> str:
-        for shape in shapes.split(","):
-            pixels(shape)
-        return shapes
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:
@@ -147,7 +147,7 @@ class Settings(BaseModel):
     @property
     def default_pixels(self) -> int:
         """The pixels of a picture whose request names no size."""
-        return pixels(self.shapes.split(",")[0])
+        return next(iter(self.shapes.values()))
 
     @property
     def default_size(self) -> float:

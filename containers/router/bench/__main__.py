@@ -31,8 +31,8 @@ def make_parser() -> Parser:
     parser.add_argument("--out", type=folder, required=True, metavar="DIR")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=SECTIONS, metavar="SECTION")
     parser.add_argument("--rate", type=positive, default=300.0, help="queries per second (default: 300)")
-    parser.add_argument("--queries", type=count, default=3000, help="per route and round (default: 3000)")
-    parser.add_argument("--rounds", type=count, default=3, help="turns of each route (default: 3)")
+    parser.add_argument("--queries", type=count, default=1000, help="per route and round (default: 1000)")
+    parser.add_argument("--rounds", type=count, default=10, help="turns of each route (default: 10)")
     parser.add_argument(
         "--answer-bytes", type=count, default=1000, help="length of an answer (default: 1000)"
     )

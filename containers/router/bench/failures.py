@@ -13,7 +13,7 @@ from typing import Any, Final
 import httpx2
 
 from containers.router.bench import pod, processes
-from containers.router.bench.load import OK, poisson_load
+from containers.router.bench.load import OK, Client, poisson_load
 from containers.serving.server_process import ServerError
 
 POLL_SECONDS: Final = 0.05
@@ -101,13 +101,11 @@ def measure(setting: Setting) -> dict[str, Any]:
 async def _under_load(url: str, pods: Sequence[_Pod], setting: Setting) -> tuple["Counter[int]", int]:
     killed: list[_Pod] = []
     killing = asyncio.create_task(_kill(pods, setting, killed))
+    client = Client(setting.timeout_seconds)
     outcomes = await poisson_load(
-        [url],
-        rate=setting.rate,
-        queries=setting.queries,
-        timeout_seconds=setting.timeout_seconds,
-        seed=setting.seed,
+        client, [url], rate=setting.rate, queries=setting.queries, seed=setting.seed
     )
+    client.close()
     killing.cancel()
     return Counter(outcome.status for outcome in outcomes), len(killed)
 

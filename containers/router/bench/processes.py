@@ -56,9 +56,14 @@ def router(units: Mapping[str, Sequence[int]], service_seconds: float) -> Abstra
     )
 
 
+def processor_seconds(server: Server) -> float:
+    """The processor time that the server's main thread has had so far; Linux tells it in nanoseconds."""
+    return int(Path(f"/proc/{server.process.pid}/schedstat").read_text().split()[0]) / 1e9
+
+
 @contextmanager
 def haproxy(ports: Sequence[int], folder: Path) -> Iterator[Server]:
-    """The peer over the same pods: least connections first, connections kept."""
+    """The peer over the same pods: least connections first, connections kept, one thread."""
     (port,) = free_ports(1)
     servers = [f"  server pod{number} 127.0.0.1:{one}" for number, one in enumerate(ports)]
     file = folder / "haproxy.cfg"
@@ -70,6 +75,7 @@ def haproxy(ports: Sequence[int], folder: Path) -> Iterator[Server]:
 
 _HAPROXY: Final = """global
   maxconn 4096
+  nbthread 1
 defaults
   mode http
   timeout connect 1s

@@ -67,6 +67,12 @@ def test_it_runs_as_the_user_on_the_port_and_by_the_command_that_the_pods_expect
     assert json.loads(stage["ENTRYPOINT"][0]) == ["python", "-m", "containers.router"]
 
 
+def test_it_listens_on_every_address_of_its_pod() -> None:
+    """Only there: the router's own default is this machine alone."""
+    pairs = [pair for value in final_stage()["ENV"] for pair in shlex.split(value)]
+    assert "HOST=0.0.0.0" in pairs
+
+
 def test_versions_agree_with_what_the_tests_run() -> None:
     """A package has one version in the project."""
     tested = pinned(ROOT / "requirements-serving.txt") | pinned(ROOT / "requirements.txt")

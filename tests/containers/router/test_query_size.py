@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from containers.router.query_size import query_size
 from tests.containers.router.fake_pods import settings
 
-SETTINGS = settings(STEPS="20", SHAPES="512x512,1024x512")
+SETTINGS = settings(STEPS="20", SHAPES="512x512, 1024x512")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ SETTINGS = settings(STEPS="20", SHAPES="512x512,1024x512")
     ],
 )
 def test_the_size_is_pictures_times_steps_times_pixels(body: str, size: float) -> None:
-    """Relative to a picture of 512x512 in one step; what is absent is the server's default."""
+    """Relative to a picture of 512x512 in one step; what is absent is the server's default.
+
+    SHAPES may have spaces after its commas, as the servers' may.
+    """
     assert query_size(body.encode(), SETTINGS) == size
 
 

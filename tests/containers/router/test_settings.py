@@ -36,6 +36,11 @@ def test_the_default_size_is_that_of_the_first_shape() -> None:
     assert Settings.from_environ(given).default_size == 20
 
 
+def test_it_listens_on_this_machine_alone_unless_told_otherwise() -> None:
+    """The image says 0.0.0.0."""
+    assert Settings.from_environ(GOOD).host == "127.0.0.1"
+
+
 def test_an_empty_variable_counts_as_absent() -> None:
     """As Kubernetes hands over what nobody set."""
     assert Settings.from_environ({**GOOD, "STEPS": " ", "SHAPES": ""}).default_size == 20
