@@ -26,7 +26,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     port: int = Field(default=8000, ge=0, le=65535)
-    host: str = "0.0.0.0"  # noqa: S104 - a container serves whoever can reach its pod
+    host: str = "127.0.0.1"
+    """Where to listen; the images say 0.0.0.0, everywhere."""
     model: str = Field(default=tiny.NAME, min_length=1)
     """A hub id, a directory, or `tiny`."""
     model_bucket: str = ""

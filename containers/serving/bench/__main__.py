@@ -19,9 +19,10 @@ from containers.serving.server_process import ServerError
 
 PROGRAM: Final = "python -m containers.serving.bench"
 DESCRIPTION: Final = """\
-Measure the server on the CPU with the tiny pipeline: its overhead over the bare pipeline, what batching
-gains, a thousand requests with malformed and cancelled ones, and peers at the same load. One core is the
-device (torch has one thread); run it on a machine with at least one more that is idle."""
+Measure the server on the CPU with the tiny pipeline: its overhead over the bare pipeline (from prompts to
+images, nothing encoded, on the same thread), what batching gains, a thousand requests with malformed and
+cancelled ones, and peers at the same load. One core is the device (torch has one thread); run it on a
+machine with at least one more that is idle."""
 EPILOG: Final = """\
 example:
   python -m containers.serving.bench --out out/bench-serving --only overhead soak

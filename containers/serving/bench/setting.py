@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from containers.serving.backends.protocol import Picture, Shape, Work
 from containers.serving.server_process import Server, running
-from containers.serving.settings import Settings
 
 PROMPT: Final = "a lighthouse at dusk, oil painting"
+OBSERVED_SERVER: Final = "containers.serving.bench.observed_server"
 START_TIMEOUT_SECONDS: Final = 300.0
 ANSWER_TIMEOUT_SECONDS: Final = 300.0
 
@@ -41,19 +40,9 @@ class Setting:
             "OMP_NUM_THREADS": "1",
         }
 
-    def settings(self) -> Settings:
-        """The same as the server parses it."""
-        return Settings.from_environ(self.environment())
-
     def body(self, index: int) -> Mapping[str, Any]:
         """The body of the request with this index."""
         return {"prompt": PROMPT, "seed": index, "response_format": "b64_json"}
-
-    def picture(self, index: int, shape: Shape) -> Picture:
-        """The same picture, as a backend is asked for it."""
-        settings = self.settings()
-        work = Work(shape, settings.steps, settings.guidance_scale, has_negative_prompt=False)
-        return Picture(PROMPT, "", index, work)
 
     @contextmanager
     def server(
@@ -81,10 +70,10 @@ class Setting:
             )
 
     def ours(
-        self, name: str = "ours", *, max_batch: int | None = None
+        self, name: str, *, module: str = "containers.serving", max_batch: int | None = None
     ) -> contextlib.AbstractContextManager[Server]:
-        """The server of this project."""
-        command = [sys.executable, "-m", "containers.serving"]
+        """The server of this project, or the `OBSERVED_SERVER` around it."""
+        command = [sys.executable, "-m", module]
         return self.server(name, command, ready_path="/health/ready", max_batch=max_batch)
 
 

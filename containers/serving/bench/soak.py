@@ -1,7 +1,6 @@
 """A thousand requests, some malformed or cancelled: is every accepted one answered, and does nothing leak?"""
 
 import asyncio
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, Final, Literal
 import httpx2
 import numpy as np
 
-from containers.serving.bench.setting import ANSWER_TIMEOUT_SECONDS, Setting
+from containers.serving.bench.setting import ANSWER_TIMEOUT_SECONDS, OBSERVED_SERVER, Setting
 from containers.serving.load import GENERATIONS_PATH, NO_ANSWER, saturate
 
 REQUESTS: Final = 1000
@@ -67,9 +66,8 @@ def kinds(seed: int) -> list[Kind]:
 
 def soak(setting: Setting) -> dict[str, Any]:
     """Run the requests against a server of ours, and tell what came of them."""
-    command = [sys.executable, "-m", "containers.serving.bench.observed_server"]
     began = time.monotonic()
-    with setting.server("soak", command, ready_path="/health/ready") as server:
+    with setting.ours("soak", module=OBSERVED_SERVER) as server:
         statuses, states = asyncio.run(_send_all(setting, server.url))
     return told(Soak(statuses, states, server.process.returncode, time.monotonic() - began))
 

@@ -33,12 +33,23 @@ def _overhead(results: Sequence[dict[str, Any]]) -> Table:
             f"{result['direct_images_per_second']:.2f}",
             f"{result['server_images_per_second']:.2f}",
             f"{100 * result['overhead']:.1f} %",
+            _range(result["overhead_interval"], 100, " %"),
             _range(result["overhead_quartiles"], 100, " %"),
-            f"{result['mean_batch']:.2f}",
+            f"{100 * result['waiting']:.1f} %",
+            str(len(result["turns"])),
         ]
         for result in results
     ]
-    head = ["batch", "direct, images/s", "server, images/s", "overhead", "quartiles", "mean batch"]
+    head = [
+        "batch",
+        "direct, images/s",
+        "server, images/s",
+        "overhead",
+        "95 % interval",
+        "quartiles",
+        "device waits",
+        "turns",
+    ]
     return _table("Overhead of the server at saturation", head, rows)
 
 
@@ -48,10 +59,19 @@ def _batching(result: dict[str, Any]) -> Table:
         f"{result['single_images_per_second']:.2f}",
         f"{result['batched_images_per_second']:.2f}",
         f"× {result['gain']:.2f}",
+        _range(result["gain_interval"], 1, ""),
         _range(result["gain_quartiles"], 1, ""),
         f"{result['mean_batch']:.2f}",
     ]
-    head = ["largest batch", "one by one, images/s", "batched, images/s", "gain", "quartiles", "mean batch"]
+    head = [
+        "largest batch",
+        "one by one, images/s",
+        "batched, images/s",
+        "gain",
+        "95 % interval",
+        "quartiles",
+        "mean batch",
+    ]
     return _table("What batching gains at saturation", head, [row])
 
 

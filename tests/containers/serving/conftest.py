@@ -54,7 +54,6 @@ def server_url(serving_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A real server with the tiny pipeline on the CPU, ready."""
     log = tmp_path_factory.mktemp("server") / "log"
     environment = {
-        "HOST": "127.0.0.1",
         "STEPS": "1",
         "MAX_BATCH": "2",
         "POOL": "cpu-pool",

@@ -30,7 +30,7 @@ class PacedBackend(FakeBackend):
 
 def main() -> None:
     """Serve until told to stop."""
-    settings = Settings(host="127.0.0.1", port=int(sys.argv[1]), steps=1, drain_seconds=3)
+    settings = Settings(port=int(sys.argv[1]), steps=1, drain_seconds=3)
     engine = Engine(settings, PacedBackend)
     serve(make_server(settings, create_app(engine), engine))
 

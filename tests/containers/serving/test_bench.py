@@ -4,17 +4,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
+from containers.serving.backends.protocol import Picture, Work
 from containers.serving.bench import __main__ as command
 from containers.serving.bench import soak, tables
-from containers.serving.bench.saturation import BenchError, check_all_answered, compare
+from containers.serving.bench.direct import Turns, TurnTakingBackend
+from containers.serving.bench.saturation import (
+    BenchError,
+    Comparison,
+    check_all_answered,
+    compare,
+    steady_seconds,
+)
 from containers.serving.bench.setting import Setting
 from containers.serving.bench.side_by_side import peers
 from containers.serving.bench.soak import Soak, kinds, told
+from containers.serving.load import Answer
+from containers.serving.settings import Settings
+from tests.containers.serving.fake_backend import SMALL, FakeBackend
 
 ROOT = Path(__file__).parents[3]
+WORK = Work(SMALL, 1, 7.5)
 STATE = {"resident_bytes": 500 * 2**20, "tasks": 4, "threads": 7, "files": 12}
 
 
@@ -34,19 +47,33 @@ def test_the_sides_of_a_comparison_take_turns() -> None:
 
 
 def test_what_slows_both_sides_leaves_the_ratio_alone() -> None:
-    """The ratio is taken pair by pair: a machine at half its speed for a while does not move it."""
-    speeds = [99.0, 1.0, 0.5, 0.25, 1.0]
-    found = compare(lambda number: 10 * speeds[number], lambda number: 9 * speeds[number], rounds=4)
+    """The sides take turns: a machine at half its speed for a while does not move their ratio."""
+    slowness = [0.01, 1.0, 2.0, 4.0, 1.0]
+    found = compare(lambda number: 9 * slowness[number], lambda number: 10 * slowness[number], rounds=4)
+    assert found.first == (9.0, 18.0, 36.0, 9.0)
     assert found.ratio == pytest.approx(0.9)
-    assert [found.low, found.high] == pytest.approx([0.9, 0.9])
-    assert found.first == (10.0, 5.0, 2.5, 10.0)
+    assert found.quartiles == pytest.approx((0.9, 0.9))
+    assert found.interval == pytest.approx((0.9, 0.9))
 
 
-def test_the_median_pair_counts_and_the_quartiles_tell_the_spread() -> None:
-    """One disturbed pair changes neither."""
-    seconds = [1.0, 0.9, 0.8, 0.1, 1.0, 0.85]
-    found = compare(lambda _: 1.0, lambda number: seconds[number], rounds=5)
-    assert (found.low, found.ratio, found.high) == (0.8, 0.85, 0.9)
+def test_the_ratio_counts_every_turn_and_the_interval_tells_how_sure_it_is() -> None:
+    """A cost that comes once in ten turns is a cost, and the interval knows that it might come oftener."""
+    found = Comparison(first=(1.0,) * 10, second=(*(1.0,) * 9, 2.0))
+    assert found.ratio == pytest.approx(10 / 11)
+    assert found.quartiles == (1.0, 1.0)
+    low, high = found.interval
+    assert low < found.ratio < high == 1.0
+
+
+def test_the_interval_holds_the_ratio_as_often_as_it_says() -> None:
+    """Of a hundred samples of turns that vary by a tenth, about 95 % hold their ratio."""
+    random = np.random.default_rng(1)
+    held = 0
+    for _ in range(100):
+        first, second = random.normal(1.0, 0.1, (2, 60))
+        low, high = Comparison(tuple(0.95 * first), tuple(second)).interval
+        held += low <= 0.95 <= high
+    assert held / 100 == pytest.approx(0.95, abs=0.04)
 
 
 def test_throughput_of_failures_is_none() -> None:
@@ -54,6 +81,39 @@ def test_throughput_of_failures_is_none() -> None:
     check_all_answered([200, 200])
     with pytest.raises(BenchError, match="2 of 3 requests failed, the first with status 503"):
         check_all_answered([200, 503, 500])
+
+
+def test_filling_up_and_running_empty_are_no_saturation() -> None:
+    """Two clients: the first two answers and the last two are left out, whatever order they come in."""
+    moments = [9.0, 5.0, 5.5, 6.0, 6.5, 7.0, 20.0]
+    answers = [Answer(0.0, 0.0, moment, 200) for moment in moments]
+    assert steady_seconds(answers, clients=2) == (7.0 - 5.5) / 3
+
+
+def test_the_sides_make_two_full_batches_each_in_turns() -> None:
+    """Twice directly, twice served: two turns of it, and none before turns are wanted."""
+    device, turns = FakeBackend(), Turns()
+    backend = TurnTakingBackend(device, 2, turns)
+    one, two, three, four = (Picture("", "", seed, WORK) for seed in (1, 2, 3, 4))
+    backend.generate([one, two])
+    turns.are_wanted = True
+    for _ in range(2):
+        backend.generate([one, two])
+        backend.generate([three, four])
+    assert device.seeds == [[1, 2], *[[1, 2], [1, 2], [1, 2], [3, 4]] * 2]
+    assert len(turns.taken) == 2
+    assert all(turn.direct > 0 and turn.waited < turn.served for turn in turns.taken)
+
+
+def test_a_batch_that_is_not_full_ends_its_turn() -> None:
+    """What it took says nothing about full ones."""
+    device, turns = FakeBackend(), Turns(are_wanted=True)
+    backend = TurnTakingBackend(device, 2, turns)
+    one, two = (Picture("", "", seed, WORK) for seed in (1, 2))
+    for batch in ([one, two], [one], [one, two], [one, two]):
+        backend.generate(batch)
+    assert device.seeds == [*[[1, 2]] * 3, [1], *[[1, 2]] * 4]
+    assert len(turns.taken) == 1
 
 
 def test_a_thousand_requests_hold_the_stated_shares_in_a_random_order() -> None:
@@ -126,11 +186,12 @@ def test_our_server_and_the_plain_loop_are_always_compared_and_ray_where_it_is()
 
 
 def test_every_server_under_test_gets_one_core_and_the_same_model(tmp_path: Path) -> None:
-    """The device is one thread; server and direct pipeline are asked for the same picture."""
+    """The device is one thread, and a request is told by its index."""
     setting = Setting(tmp_path, steps=3, max_batch=4)
+    settings = Settings.from_environ(setting.environment())
+    assert (settings.model, settings.steps, settings.max_batch) == ("tiny", 3, 4)
     assert setting.environment()["OMP_NUM_THREADS"] == "1"
     assert setting.environment(max_batch=1)["MAX_BATCH"] == "1"
-    assert setting.settings().steps == 3
     assert setting.body(5)["seed"] == 5
 
 
@@ -142,15 +203,20 @@ def test_the_tables_show_every_figure() -> None:
         "server_images_per_second": 9.7,
         "overhead": 0.03,
         "overhead_quartiles": [0.02, 0.045],
-        "mean_batch": 4.0,
+        "overhead_interval": [0.025, 0.041],
+        "waiting": 0.021,
+        "turns": [[0.4, 0.41, 0.01]],
     }
     assert "3.0 %" in printed("overhead", [overhead])
     assert "2.00 to 4.50 %" in printed("overhead", [overhead])
+    assert "2.50 to 4.10 %" in printed("overhead", [overhead])
+    assert "2.1 %" in printed("overhead", [overhead])
     batching = {
         "max_batch": 4,
         "single_images_per_second": 10.0,
         "batched_images_per_second": 17.0,
         "gain": 1.7,
+        "gain_interval": [1.65, 1.75],
         "gain_quartiles": [1.6, 1.8],
         "mean_batch": 3.9,
     }

@@ -177,6 +177,12 @@ def test_the_image_runs_as_the_user_and_on_the_port_that_the_pods_expect(kind: s
     assert not any("--chown" in value for value in values(kind, "COPY"))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_image_listens_on_every_address_of_its_pod(kind: str) -> None:
+    """Only there: the server's own default is this machine alone."""
+    assert environment(kind)["HOST"] == "0.0.0.0"  # noqa: S104 - whoever can reach the pod is served
+
+
 @pytest.mark.parametrize(("kind", "backend"), [("cpu", "cpu"), ("nvidia", "cuda"), ("neuron", "neuron")])
 def test_the_image_starts_the_backend_of_its_accelerator(kind: str, backend: str) -> None:
     """Without further settings each image serves on its own kind of device."""

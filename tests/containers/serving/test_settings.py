@@ -13,6 +13,11 @@ def test_an_empty_environment_serves_the_tiny_pipeline_on_the_cpu() -> None:
     assert settings.latency_seconds is None
 
 
+def test_it_listens_on_this_machine_alone_unless_told_otherwise() -> None:
+    """The images say 0.0.0.0."""
+    assert Settings.from_environ({}).host == "127.0.0.1"
+
+
 def test_the_environment_is_read_by_the_names_that_the_stack_sets() -> None:
     """Each variable that the stack gives its pods reaches its field."""
     settings = Settings.from_environ(
