@@ -15,7 +15,9 @@ from rich.console import Console
 
 from twin import results as files
 from twin.errors import InputError
+from twin.mixes import diffusion
 from twin.mixes.curves import Curves, CurvesJob
+from twin.mixes.diffusion import Diffusion
 from twin.mixes.jobs import (
     KAIROS,
     OURS,
@@ -34,6 +36,14 @@ from twin.mixes.jobs import (
 )
 from twin.mixes.page import page
 from twin.mixes.picks import Picks, picks
+from twin.mixes.planning import (
+    BUDGETS_USD_PER_HOUR,
+    CATALOGUE_BUDGETS_USD_PER_HOUR,
+    AtBudget,
+    BudgetJob,
+    LargeCatalogue,
+    LargeCatalogueJob,
+)
 from twin.mixes.samples import MODELS
 from twin.mixes.tables import Found, tables
 
@@ -56,7 +66,7 @@ class Job(Protocol):
         ...
 
 
-Outcome = Sweep | OnMix | Homogeneous | DecisionTime | Curves
+Outcome = Sweep | OnMix | Homogeneous | DecisionTime | Curves | AtBudget | LargeCatalogue | Diffusion
 Kind = TypeVar("Kind", bound=Outcome)
 
 
@@ -80,12 +90,13 @@ def run(out: Path, models: Sequence[str], size: Size) -> Found:
     """
     files.check_out(out)
     chosen = [picks(model) for model in models]
+    first_jobs = list(_first_jobs(models, size))
     console = Console(highlight=False, soft_wrap=True)
     console.print(
         f"{len(models)} models, {size.seeds} seeds of {size.queries} queries, {PROCESSES} at a time"
     )
     with _Workers(console) as workers:
-        first = workers.run(list(_first_jobs(models, size)))
+        first = workers.run(first_jobs)
         sweeps = _of_kind(first, Sweep)
         second = workers.run(list(_second_jobs(sweeps, chosen, size)))
     found = Found(
@@ -95,6 +106,9 @@ def run(out: Path, models: Sequence[str], size: Size) -> Found:
         on_mix=tuple(_of_kind(second, OnMix)),
         curves=tuple(_of_kind(second, Curves)),
         decisions=tuple(_of_kind(first, DecisionTime)),
+        at_budget=tuple(_of_kind(first, AtBudget)),
+        catalogues=tuple(_of_kind(first, LargeCatalogue)),
+        diffusion=tuple(_of_kind(first, Diffusion)),
     )
     text = tables(found)
     written = {RESULTS: json.dumps(asdict(found), indent=1) + "\n", TABLES: text, PAGE: page(found)}
@@ -126,6 +140,9 @@ def _first_jobs(models: Sequence[str], size: Size) -> Iterator[Job]:
     for model in models:
         yield from (SweepJob(model, trial, size) for trial in SWEPT)
         yield HomogeneousJob(model, size)
+        yield from (BudgetJob(model, budget, size) for budget in BUDGETS_USD_PER_HOUR)
+    yield from (LargeCatalogueJob(budget) for budget in CATALOGUE_BUDGETS_USD_PER_HOUR)
+    yield from diffusion.jobs(size)
 
 
 def _second_jobs(sweeps: Sequence[Sweep], chosen: Sequence[Picks], size: Size) -> Iterator[Job]:

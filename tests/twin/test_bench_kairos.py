@@ -1,12 +1,14 @@
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.twin.mixes_latencies import synthetic
 from twin import bench_kairos
-from twin.mixes import curves, jobs, picks
+from twin.mixes import curves, jobs, picks, planning
 from twin.mixes.curves import ATTAINMENTS, Curves, CurvesJob
+from twin.mixes.diffusion import Case, DiffusionJob
 from twin.mixes.jobs import (
     CLOCKWORK,
     FIRST_COME,
@@ -23,6 +25,7 @@ from twin.mixes.jobs import (
 )
 from twin.mixes.page import page
 from twin.mixes.picks import Picks
+from twin.mixes.planning import BudgetJob, LargeCatalogueJob
 from twin.mixes.samples import Latencies, ServedModel, load
 from twin.mixes.search import mixes_within
 from twin.mixes.tables import Found, regret, tables
@@ -33,21 +36,23 @@ MODEL = "WND"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _synthetic_latencies() -> object:
+def _synthetic_latencies() -> Iterator[None]:
     """Seeded latencies in place of the recorded ones."""
 
     def drawn(model: ServedModel) -> Latencies:
         return synthetic(LINES, model.target_seconds, spread=0.05)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (jobs, curves, picks):
+        for module in (jobs, curves, picks, planning):
             patch.setattr(module, "load", drawn)
         yield
 
 
 @pytest.fixture(scope="module")
-def found() -> Found:
+def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Everything, for one model, small."""
+    requests = tmp_path_factory.mktemp("requests") / "requests.csv"
+    requests.write_text("n_images,steps\n1,30\n4,30\n")
     sweeps = [SweepJob(MODEL, trial, SMALL).run() for trial in (FIRST_COME, CLOCKWORK, KAIROS, OURS)]
     ours = sweeps[-1]
     other = ours.measured[1].mix
@@ -59,6 +64,9 @@ def found() -> Found:
         on_mix=tuple(OnMixJob(MODEL, mix, SMALL).run() for mix in (ours.best.mix, other)),
         curves=(CurvesJob(MODEL, ours.best.mix, SMALL).run(),),
         decisions=(DecisionTimeJob(decisions=20).run(),),
+        at_budget=(BudgetJob(MODEL, 2.5, SMALL).run(),),
+        catalogues=(LargeCatalogueJob(2.5, types=20).run(),),
+        diffusion=(DiffusionJob(Case("a case", 6.0, 3.0, {}), SMALL, Path("fleet.yaml"), requests).run(),),
     )
 
 
@@ -112,8 +120,10 @@ def test_the_tables_name_each_target_with_what_was_measured(found: Found) -> Non
     """Reached or not."""
     text = tables(found)
     assert "| ours over homogeneous, least of all models | ≥ 1.50 | " in text
-    assert text.count("| yes |") + text.count("| **no** |") == 7
+    assert text.count("| yes |") + text.count("| **no** |") == 10
     assert "1 of 331" in text
+    assert "| WND | 2.5 | 331 | " in text
+    assert "| a case | " in text
 
 
 def test_the_page_is_self_contained_and_holds_three_figures(found: Found) -> None:
@@ -132,6 +142,9 @@ def test_every_outcome_tells_itself_in_a_few_words(found: Found) -> None:
     told += [one.told() for one in found.on_mix]
     told += [one.told() for one in found.curves]
     told += [one.told() for one in found.decisions]
+    told += [one.told() for one in found.at_budget]
+    told += [one.told() for one in found.catalogues]
+    told += [one.told() for one in found.diffusion]
     assert all(0 < len(words) < 100 for words in told)
 
 

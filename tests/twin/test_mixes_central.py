@@ -56,7 +56,7 @@ class Case:
         """What the compiled distributor decides."""
         allowance = np.array([DEVIATIONS * model.spread for model in MODELS.values()])
         plan = np.full(len(self.waiting), WAIT)
-        rules = Rules(TARGET, np.array(price), allowance, 0.0)
+        rules = Rules(TARGET, np.array(price), allowance, 0.0, np.ones((2, len(price))))
         distributor(0.0, np.arange(len(plan)), self.stream, rules, self.pool, plan)
         pairs = {(query, int(place)) for query, place in enumerate(plan) if place >= 0}
         return pairs, set(np.flatnonzero(plan == REFUSE).tolist())

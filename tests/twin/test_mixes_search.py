@@ -102,6 +102,28 @@ def test_ours_carries_more_than_kairos_matching(laboratory: Laboratory) -> None:
     assert laboratory.throughput(MIX, OURS) > laboratory.throughput(MIX, KAIROS)
 
 
+def test_one_run_tells_whether_a_rate_holds(laboratory: Laboratory) -> None:
+    """On every workload: up to the throughput of the one that carries least."""
+    least = min(laboratory.throughputs(MIX, OURS))
+    assert laboratory.holds(MIX, OURS, 0.98 * least)
+    assert not laboratory.holds(MIX, OURS, 1.2 * least)
+
+
+def test_tuned_weights_carry_more_where_large_queries_have_their_own(laboratory: Laboratory) -> None:
+    """A base and slow types: one row has to leave the slow ones out, which cannot serve the large queries."""
+    one_row = laboratory.with_weights(MIX, by_size=False)
+    by_size = laboratory.with_weights(MIX, by_size=True)
+    assert one_row.weights[0][2] < 0.1 * sum(one_row.weights[0])
+    assert laboratory.throughput(MIX, by_size) > 1.5 * laboratory.throughput(MIX, one_row)
+    assert laboratory.throughput(MIX, OURS) > laboratory.throughput(MIX, by_size)
+
+
+def test_weights_of_equal_types_are_tuned_without_a_size_that_is_large() -> None:
+    """Where every type serves every size a row by size is one row."""
+    lab = Laboratory(synthetic([LINES[0]] * 4, TARGET), [draw(1000, 1)])
+    assert lab.with_weights((1, 1, 0, 0), by_size=True) == lab.with_weights((1, 1, 0, 0), by_size=False)
+
+
 @pytest.mark.parametrize("distributor", list(Distributor))
 def test_nobody_exceeds_the_clairvoyant_bound(distributor: Distributor) -> None:
     """Whatever the distributor; ours reaches more than half of it."""

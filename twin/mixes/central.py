@@ -34,13 +34,15 @@ class Rules(NamedTuple):
     """What a distributor knows beside predictions.
 
     `price` is what a second of each type is worth to it, `allowance` how far a type's tail lies from its
-    mean, as a share of it, `threshold` the size from which on a query is large.
+    mean, as a share of it, `threshold` the size above which a query is large; `weights` has a row of every
+    type's weight for small queries and one for large ones.
     """
 
     target: float
     price: Floats
     allowance: Floats
     threshold: float
+    weights: Floats
 
 
 class Score(NamedTuple):

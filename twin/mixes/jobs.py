@@ -35,7 +35,7 @@ LABELS: Final = MappingProxyType(
         Distributor.LEAST_LAXITY: "ours",
         Distributor.CLOCKWORK: "Clockwork",
         Distributor.LEAST_OUTSTANDING: "least outstanding",
-        Distributor.WEIGHTED_RANDOM: "weighted random",
+        Distributor.WEIGHTS: "weights",
     }
 )
 

@@ -21,21 +21,21 @@ class Picks:
     paper: Mix
 
 
-def picks(model: str) -> Picks:
-    """Both choices for one model.
+def picks(model: str, budget: float = BUDGET_USD_PER_HOUR) -> Picks:
+    """Both choices for one model and a budget, USD per hour.
 
     Raises:
         InputError: there is no such model, or the recorded data is absent.
     """
-    problem = problem_of(load(model_of(model)))
+    problem = problem_of(load(model_of(model)), budget)
     return Picks(
         model=model,
-        planner=best_mix(problem, BUDGET_USD_PER_HOUR).mix,
-        paper=rank(problem, BUDGET_USD_PER_HOUR)[0].mix,
+        planner=best_mix(problem, budget).mix,
+        paper=rank(problem, budget)[0].mix,
     )
 
 
-def problem_of(latencies: Latencies) -> Problem:
+def problem_of(latencies: Latencies, budget: float = BUDGET_USD_PER_HOUR) -> Problem:
     """What the planner is told: mean latencies, their spread, prices, KAIROS' sizes and the target."""
     sizes = kairos_sizes()
     means = latencies.seconds.mean(axis=2)
@@ -47,7 +47,7 @@ def problem_of(latencies: Latencies) -> Problem:
             price_usd_per_hour=kind.usd_per_hour,
             seconds=tuple(means[index, places].tolist()),
             spread=float(spreads[index]),
-            most=floor(BUDGET_USD_PER_HOUR / kind.usd_per_hour) + 1,
+            most=floor(budget / kind.usd_per_hour) + 1,
         )
         for index, kind in enumerate(TYPES)
     )

@@ -17,7 +17,7 @@ Integers = NDArray[np.int64]
 
 EARLIEST_COMPLETION: Final = 0
 LEAST_OUTSTANDING: Final = 1
-WEIGHTED_RANDOM: Final = 2
+WEIGHTS: Final = 2
 
 
 class Queues(NamedTuple):
@@ -44,7 +44,6 @@ def serve_queued(
     Fills `latency` with seconds from arrival to answer, infinite for refused queries.
     """
     queues = _new_queues(kinds, len(stream.arrival))
-    shares = np.cumsum(rules.price[kinds])
     missed = 0
     for query in range(len(stream.arrival)):
         now = stream.arrival[query]
@@ -54,7 +53,7 @@ def serve_queued(
         elif choose == LEAST_OUTSTANDING:
             instance = int(np.argmin(queues.last - queues.first))
         else:
-            instance = int(np.searchsorted(shares, stream.choice[query] * shares[-1], "right"))
+            instance = _by_weights(query, queues, stream, rules)
         latency[query] = np.inf if instance == REFUSE else _enqueue(now, query, instance, queues, stream)
         missed += query >= score.first and latency[query] > rules.target
         if missed > score.allowed:
@@ -104,6 +103,19 @@ def _earliest_completion(now: float, query: int, queues: Queues, stream: Stream,
         end = wait + stream.predicted[query, kind]
         if end <= least:
             best, least = instance, end
+    return best
+
+
+@compiled
+def _by_weights(query: int, queues: Queues, stream: Stream, rules: Rules) -> int:
+    """The instance with the fewest queries on it, of the type that the weights of the query's size draw."""
+    shares = np.cumsum(rules.weights[int(stream.size[query] > rules.threshold)])
+    kind = int(np.searchsorted(shares, stream.choice[query] * shares[-1], "right"))
+    best, fewest = REFUSE, len(stream.arrival)
+    for instance in range(len(queues.kind)):
+        outstanding = queues.last[instance] - queues.first[instance]
+        if queues.kind[instance] == kind and outstanding < fewest:
+            best, fewest = instance, outstanding
     return best
 
 

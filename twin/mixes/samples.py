@@ -88,20 +88,23 @@ def load(model: ServedModel) -> Latencies:
     Raises:
         InputError: the recorded data is absent, or lacks a file.
     """
-    files = _archive(_folder() / ARCHIVE)
+    files = _archive(data_file(ARCHIVE))
     of_type = [[_samples(files, kind, model, int(size)) for size in SIZES] for kind in TYPES]
     fewest = min(len(samples) for row in of_type for samples in row)
     seconds = np.array([[samples[:fewest] for samples in row] for row in of_type]) / MILLISECONDS
     return Latencies(model.target_seconds, seconds)
 
 
-def _folder() -> Path:
+def data_file(name: Path) -> Path:
+    """A file of the recorded data.
+
+    Raises:
+        InputError: it is absent.
+    """
     folder = Path(os.environ.get(DATA_VARIABLE, DATA_DEFAULT))
-    if not (folder / ARCHIVE).is_file():
-        raise InputError(
-            f"{DATA_VARIABLE}: {folder} holds no {ARCHIVE}; valid: a folder with that file in it"
-        )
-    return folder
+    if not (folder / name).is_file():
+        raise InputError(f"{DATA_VARIABLE}: {folder} holds no {name}; valid: a folder with that file in it")
+    return folder / name
 
 
 @cache

@@ -19,6 +19,7 @@ from twin.mixes.workload import Workload
 Floats = NDArray[np.float64]
 Mix = tuple[int, ...]
 Predictions = Literal["line", "means"]
+Weights = tuple[float, ...]
 
 # The share of queries at a run's beginning that is not scored: the instances begin idle.
 WARM_UP: Final = 0.1
@@ -30,6 +31,8 @@ LEAST_RATE: Final = 1e-3
 # Budgets are met to a hundredth of a cent: sums of prices are not exact.
 PRICE_TOLERANCE: Final = 1e-4
 THRESHOLD_STEPS: Final = (160.0, 80.0, 40.0, 20.0, 10.0)
+# Of all traffic of a class, moved to or from a type.
+WEIGHT_STEPS: Final = (0.2, 0.1, 0.05, 0.02, 0.01)
 
 
 def mixes_within(budget: float = BUDGET_USD_PER_HOUR, *, base: bool = True) -> Iterator[Mix]:
@@ -60,7 +63,9 @@ class Trial:
 
     `predictions` are those of the line, or of each size's mean as in KAIROS' artifact; `noise` is the
     standard deviation of their error, as a share; `loss` is which instance is lost, and after which share
-    of the queries; `threshold` counts for THRESHOLD alone.
+    of the queries. `threshold` is the largest size that is not large, for THRESHOLD and WEIGHTS; `weights`
+    are one row, or one for small queries and one for large ones, for WEIGHTS alone; without any, what each
+    type can do counts.
     """
 
     distributor: Distributor
@@ -68,6 +73,7 @@ class Trial:
     noise: float = 0.0
     loss: tuple[int, float] | None = None
     threshold: float = float(SIZES[-1])
+    weights: tuple[Weights, ...] = ()
 
     def __post_init__(self) -> None:
         if self.predictions not in get_args(Predictions):
@@ -101,7 +107,7 @@ class Laboratory:
         found: list[float] = []
         for index in range(len(self._workloads)):
             start = found[-1] if found and found[-1] else guess
-            found.append(self._throughput(index, mix, trial, tolerance, start or self._fluid_rate(mix)))
+            found.append(self._throughput(index, mix, trial, tolerance, start or sum(self._capacity(mix))))
         return found
 
     def throughput(
@@ -109,6 +115,10 @@ class Laboratory:
     ) -> float:
         """The mean of `throughputs`."""
         return fmean(self.throughputs(mix, trial, tolerance=tolerance, guess=guess))
+
+    def holds(self, mix: Mix, trial: Trial, rate: float) -> bool:
+        """Whether 99 % of every workload are in time at so many queries per second; one run each."""
+        return all(self._holds(index, mix, trial, rate) for index in range(len(self._workloads)))
 
     def attainments(self, mix: Mix, trial: Trial, rate: float) -> list[float]:
         """The share of scored queries answered in time on each workload at so many queries per second."""
@@ -123,28 +133,64 @@ class Laboratory:
         auxiliary = [kind for kind, count in enumerate(mix) if count and kind]
         largest = max((self._largest_size(kind) for kind in auxiliary), default=float(SIZES[-1]))
         best = Trial(distributor=Distributor.THRESHOLD, threshold=largest)
+        return self._climbed(mix, best, _other_thresholds, THRESHOLD_STEPS, tolerance)
+
+    def with_weights(self, mix: Mix, *, by_size: bool, tolerance: float = 0.01) -> Trial:
+        """Weights alone, as hill climbing finds them: one row for every query, or another for large ones.
+
+        Large is what is too large for one of the mix's types; each of their limits is tried, from what each
+        type can do in time, and from the one row.
+        """
+        limits = {self._largest_size(kind) for kind, count in enumerate(mix) if count}
+        top = min(max(limits), max(float(workload.sizes.max()) for workload in self._workloads))
+        one_row = self._climbed(mix, self._by_capacity(mix, (top,)), _other_weights, WEIGHT_STEPS, tolerance)
+        trials = [one_row]
+        for limit in sorted(limits) if by_size else ():
+            if limit < top:
+                again = replace(one_row, threshold=limit, weights=one_row.weights * 2)
+                trials += [
+                    self._climbed(mix, start, _other_weights, WEIGHT_STEPS, tolerance)
+                    for start in (self._by_capacity(mix, (limit, top)), again)
+                ]
+        return max(trials, key=lambda trial: self.throughput(mix, trial, tolerance=tolerance))
+
+    def _by_capacity(self, mix: Mix, limits: Sequence[float]) -> Trial:
+        """For each class, up to its limit, the types that serve all of it in time, by what each can do."""
+        capacity = self._capacity(mix)
+        largest = [self._largest_size(kind) for kind in range(len(mix))]
+        rows = tuple(
+            tuple(value if size >= limit else 0.0 for value, size in zip(capacity, largest, strict=True))
+            for limit in limits
+        )
+        return Trial(distributor=Distributor.WEIGHTS, threshold=limits[0], weights=rows)
+
+    def _climbed(
+        self,
+        mix: Mix,
+        best: Trial,
+        others: Callable[[Trial, float], Iterator[Trial]],
+        steps: Sequence[float],
+        tolerance: float,
+    ) -> Trial:
+        """Hill climbing from a trial over the others a step away, the steps one after the other."""
         carried = self.throughput(mix, best, tolerance=tolerance)
-        for step in THRESHOLD_STEPS:
+        for step in steps:
             improved = True
             while improved:
                 improved = False
-                for threshold in (best.threshold - step, best.threshold + step):
-                    if not SIZES[0] <= threshold <= SIZES[-1]:
-                        continue
-                    other = replace(best, threshold=threshold)
+                for other in others(best, step):
                     throughput = self.throughput(mix, other, tolerance=tolerance, guess=carried or None)
                     if throughput > carried:
                         best, carried, improved = other, throughput, True
         return best
 
     def _throughput(self, index: int, mix: Mix, trial: Trial, tolerance: float, guess: float) -> float:
+        return highest(lambda rate: self._holds(index, mix, trial, rate), guess, tolerance)
+
+    def _holds(self, index: int, mix: Mix, trial: Trial, rate: float) -> bool:
         workload = self._workloads[index]
         allowed = len(workload.sizes) - first_scored(workload) - answers_needed(workload)
-
-        def holds(rate: float) -> bool:
-            return self._missed(index, mix, trial, rate, allowed=allowed) <= allowed
-
-        return highest(holds, guess, tolerance)
+        return self._missed(index, mix, trial, rate, allowed=allowed) <= allowed
 
     def _missed(self, index: int, mix: Mix, trial: Trial, rate: float, *, allowed: int) -> int:
         workload = self._workloads[index]
@@ -176,25 +222,25 @@ class Laboratory:
     def _rules(self, trial: Trial, mix: Mix) -> Rules:
         # What a prediction may err widens the tail as the spread does: independent errors add in squares.
         spreads = [sqrt(line.spread**2 + trial.noise**2) for line in self._lines]
+        rows = trial.weights or (self._capacity(mix),)
         return Rules(
             target=self._latencies.target_seconds,
             price=np.array([self._price(trial, kind, max(count, 1)) for kind, count in enumerate(mix)]),
             allowance=np.array([DEVIATIONS * spread for spread in spreads]),
             threshold=trial.threshold,
+            weights=np.array((rows[0], rows[-1])),
         )
 
     def _price(self, trial: Trial, kind: int, count: int) -> float:
-        """What the distributor multiplies a type's seconds, or a load balancer its instances, with."""
+        """What the distributor multiplies a type's seconds with."""
         line = self._lines[kind]
         if trial.distributor is Distributor.LEAST_LAXITY:
             return price_of_time(line, self.typical_size, count)
-        if trial.distributor is Distributor.WEIGHTED_RANDOM:
-            return 1.0 / line.seconds(self.typical_size)
         return heterogeneity(line, self._lines[0], float(SIZES[-1]))
 
-    def _fluid_rate(self, mix: Mix) -> float:
-        """Queries per second that the mix serves when it is never idle and every query is typical."""
-        return sum(
+    def _capacity(self, mix: Mix) -> Weights:
+        """Typical queries per second that each type of the mix serves when it is never idle."""
+        return tuple(
             count / line.seconds(self.typical_size) for count, line in zip(mix, self._lines, strict=True)
         )
 
@@ -226,6 +272,23 @@ def highest(holds: Callable[[float], bool], guess: float, tolerance: float) -> f
         middle = sqrt(low * high)
         low, high = (middle, high) if holds(middle) else (low, middle)
     return low
+
+
+def _other_thresholds(trial: Trial, step: float) -> Iterator[Trial]:
+    """The threshold a step lower and higher, where there are sizes."""
+    for threshold in (trial.threshold - step, trial.threshold + step):
+        if SIZES[0] <= threshold <= SIZES[-1]:
+            yield replace(trial, threshold=threshold)
+
+
+def _other_weights(trial: Trial, step: float) -> Iterator[Trial]:
+    """A step of a class's traffic taken from a type or given to it; the others keep their proportions."""
+    for row, weights in enumerate(trial.weights):
+        for kind, change in product(range(len(weights)), (-step, step)):
+            shares = [weight / sum(weights) for weight in weights]
+            shares[kind] = max(0.0, shares[kind] + change)
+            if sum(shares) > 0:
+                yield replace(trial, weights=(*trial.weights[:row], tuple(shares), *trial.weights[row + 1 :]))
 
 
 def first_scored(workload: Workload) -> int:

@@ -31,7 +31,7 @@ class Distributor(IntEnum):
     LEAST_LAXITY = 3
     CLOCKWORK = 4
     LEAST_OUTSTANDING = 5
-    WEIGHTED_RANDOM = 6
+    WEIGHTS = 6
 
 
 _QUEUED: Final = int(Distributor.CLOCKWORK)
