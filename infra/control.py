@@ -245,7 +245,8 @@ class Control(Construct):
             name: events.EventPattern(source=[source], detail_type=[detail_type])
             for name, (source, detail_type) in ANNOUNCEMENTS.items()
         }
-        projects = sorted({project for builds in self._builds.values() for project in builds})
+        # In the units' order: the names are tokens here, whose own order changes from synth to synth.
+        projects = list(dict.fromkeys(project for builds in self._builds.values() for project in builds))
         if projects:
             patterns["BuildChanged"] = events.EventPattern(
                 source=["aws.codebuild"],

@@ -169,7 +169,7 @@ def test_signals_hears_of_this_stacks_builds_alone() -> None:
     rules = [rule["Properties"]["EventPattern"] for rule in made.of_type("AWS::Events::Rule").values()]
     (pattern,) = [found for found in rules if found["source"] == ["aws.codebuild"]]
     assert pattern["detail-type"] == [signals.BUILD]
-    assert pattern["detail"] == {"project-name": ["compiled", "image"]}
+    assert pattern["detail"] == {"project-name": ["image", "compiled"]}
     environment = Environment.from_environ(variables(made, TICK))
     assert environment.builds["inf2-neuron"] == ("image", "compiled")
     assert environment.builds["g5-inductor"] == ()
