@@ -24,6 +24,7 @@ class Engine:
         self.health = Health()
         self.telemetry = Telemetry(settings)
         self._queue = JobQueue(settings.batch_window_seconds)
+        self.telemetry.watch_queue(lambda: len(self._queue.waiting()))
         times = ServiceTimes()
         self.worker = DeviceWorker(load, self._queue, self.health, times, self.telemetry, settings)
         self._admission = Admission(times, self.worker.batch_limit, settings.max_queue)

@@ -3,6 +3,7 @@
 import collections
 import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
@@ -82,9 +83,12 @@ class Telemetry:
         self._device_errors.labels(kind).inc()
         self._add("DeviceErrors")
 
+    def watch_queue(self, depth: Callable[[], int]) -> None:
+        """Have /metrics tell how many pictures wait as it is read."""
+        self._queue.set_function(depth)
+
     def queue_depth(self, pictures: int) -> None:
         """How many pictures wait, seen as a request came."""
-        self._queue.set(pictures)
         self._put("QueueDepth", MetricUnit.Count, pictures)
 
     def prometheus(self) -> bytes:

@@ -372,6 +372,22 @@ def test_metrics_count_answers_pictures_and_stages(client: httpx2.Client) -> Non
         assert f"# TYPE {name} gauge" in client.get("/metrics").text
 
 
+def test_the_queues_depth_is_that_of_the_moment_it_is_read(
+    client: httpx2.Client, backend: FakeBackend, engine: Engine
+) -> None:
+    """Not of the last request: a server that has become idle says 0."""
+    backend.hold()
+    with ThreadPoolExecutor() as others:
+        first = others.submit(ask, client, seed=1)
+        assert backend.began.wait(60)
+        rest = [others.submit(ask, client, seed=seed) for seed in (2, 3)]
+        eventually(lambda: len(engine.worker.backlog().waiting) == 2)
+        assert counted(client, "fulcrum_queue_depth") == 2
+        backend.release()
+        assert [answer.result().status_code for answer in (first, *rest)] == [200] * 3
+    assert counted(client, "fulcrum_queue_depth") == 0
+
+
 def test_a_draining_server_answers_and_closes_the_connection(client: httpx2.Client, engine: Engine) -> None:
     """Not ready at once, and what still comes is served."""
     engine.health.draining()
