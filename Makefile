@@ -40,7 +40,7 @@ bench: .venv/installed-dev ## every figure of docs/evaluation.md, into out/bench
 
 bench-kairos: .venv/installed ## every figure about mixes and query distributors, into out/bench-kairos (minutes)
 	@$(ANNOUNCE)
-	@$(PYTHON) -m twin.bench_kairos --out out/bench-kairos
+	@$(PYTHON) -m twin.mixes.bench --out out/bench-kairos
 
 bench-router: .venv/installed-dev ## the query router's figures, into out/bench-router; needs haproxy (about 5 minutes)
 	@$(ANNOUNCE)

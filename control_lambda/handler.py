@@ -10,8 +10,8 @@ from typing import Any, Final, Self
 import boto3
 from aws_lambda_powertools import Logger
 
-from control_lambda.aws import SLOWEST_CALL_SECONDS, AwsActuators, AwsSensors, Clients, MakeClient
-from control_lambda.aws_memory import DynamoMemory
+from control_lambda.aws.memory import DynamoMemory
+from control_lambda.aws.world import SLOWEST_CALL_SECONDS, AwsActuators, AwsSensors, Clients, MakeClient
 from control_lambda.emf import put_metrics
 from control_lambda.environment import Environment
 from control_lambda.loop import Record, iso_time, tick

@@ -14,7 +14,6 @@ from functools import lru_cache
 from typing import Any, Final
 
 from control_lambda.act import Outcome, Remaining, act, unlimited
-from control_lambda.core import capacity
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Fleet, FleetError, fleet_from_json
 from control_lambda.core.model import (
@@ -28,6 +27,7 @@ from control_lambda.core.model import (
     UnitReport,
     evidence_from_plain,
 )
+from control_lambda.core.supply.refusals import remember
 from control_lambda.errors import FAILED_CALL, code_of
 from control_lambda.ports import (
     Actuators,
@@ -255,7 +255,7 @@ def _is_news(evidence: tuple[Evidence, ...], state: State) -> bool:
     if fleet is None:
         return bool(evidence)
     announced = {item.node for item in evidence if item.kind is Kind.INTERRUPTION}
-    refusals = capacity.remember(state.refusals, evidence, fleet)
+    refusals = remember(state.refusals, evidence, fleet)
     return refusals != dict(state.refusals) or not announced <= state.leaving.keys()
 
 

@@ -17,9 +17,9 @@ from aws_lambda_powertools import Logger
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from control_lambda.aws import CONFIG, OBSERVE, MakeClient
-from control_lambda.aws_memory import DynamoMemory
-from control_lambda.aws_nodes import HEALTHY
+from control_lambda.aws.memory import DynamoMemory
+from control_lambda.aws.nodes import HEALTHY
+from control_lambda.aws.world import CONFIG, OBSERVE, MakeClient
 from control_lambda.core import names
 from control_lambda.environment import Environment
 from control_lambda.errors import is_missing

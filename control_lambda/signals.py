@@ -16,14 +16,14 @@ import boto3
 from aws_lambda_powertools import Logger
 from botocore.exceptions import ClientError
 
-from control_lambda.aws import CONFIG, MakeClient
-from control_lambda.aws_memory import DynamoMemory
+from control_lambda.aws.memory import DynamoMemory
+from control_lambda.aws.prices import PriceReader
+from control_lambda.aws.world import CONFIG, MakeClient
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
 from control_lambda.core.model import Evidence, Kind, plain
 from control_lambda.environment import Environment
 from control_lambda.errors import is_missing, kind_of_refusal
-from control_lambda.prices import PriceReader
 
 LAUNCH_FAILED: Final = "EC2 Instance Launch Unsuccessful"
 INTERRUPTION: Final = "EC2 Spot Instance Interruption Warning"

@@ -15,7 +15,7 @@ from control_lambda.core.fleet import FleetError
 from infra.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
-    from infra.estimate import Estimate, Line
+    from infra.before_deploy.estimate import Estimate, Line
 
 # Each command imports what it needs when it runs: the constructs take seconds, --help shall not.
 # ruff: noqa: PLC0415
@@ -109,7 +109,7 @@ def _cdk_context(path: Path) -> dict[str, object]:
 
 
 def _estimate(settings: Settings, requests_per_minute: float | None) -> int:
-    from infra.estimate import DEFAULT_RPM, estimate
+    from infra.before_deploy.estimate import DEFAULT_RPM, estimate
 
     rpm = DEFAULT_RPM if requests_per_minute is None else requests_per_minute
     if not 0 <= rpm < float("inf"):
@@ -156,7 +156,7 @@ def _say(*lines: str) -> None:
 
 
 def _preflight(settings: Settings) -> int:
-    from infra.preflight import NoAccessError, findings
+    from infra.before_deploy.preflight import NoAccessError, findings
 
     try:
         found = findings(settings)

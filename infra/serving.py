@@ -10,8 +10,9 @@ from constructs import Construct, IConstruct
 from control_lambda.core import names
 from control_lambda.core.fleet import Pool, Unit
 from infra import catalog, permissions
-from infra.cluster import NAMESPACE, Cluster
-from infra.images import Images
+from infra.builds.images import Images
+from infra.builds.model_store import ModelStore
+from infra.cluster.cluster import NAMESPACE, Cluster
 from infra.manifests.common import PORT, ROUTER, SERVER, Manifest, labels, manifest
 from infra.manifests.network_policies import network_policies, router_network_policies
 from infra.manifests.pool import deployment
@@ -19,7 +20,6 @@ from infra.manifests.pool_autoscaler import autoscaler, shared_manifests
 from infra.manifests.router import router_bindings, router_workload
 from infra.manifests.server_environment import server_environment
 from infra.manifests.unit import unit_manifests
-from infra.model_store import ModelStore
 from infra.permissions import ANYTHING, Grant
 from infra.settings import Settings
 

@@ -8,14 +8,14 @@ from aws_cdk import Environment, Stack
 from constructs import Construct
 
 from infra import tags
-from infra.cluster import Cluster
-from infra.control import Control
-from infra.images import Images
-from infra.model_store import ModelStore
+from infra.builds.images import Images
+from infra.builds.model_store import ModelStore
+from infra.cluster.cluster import Cluster
+from infra.cluster.pools import Pools
+from infra.control.control import Control
+from infra.control.release import Release
 from infra.network import Network
-from infra.observability import Observability
-from infra.pools import Pools
-from infra.release import Release
+from infra.observability.observability import Observability
 from infra.routing import Routing
 from infra.serving import Serving
 from infra.settings import Settings

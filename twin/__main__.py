@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Final
 from rich.console import Console
 
 from control_lambda.core.fleet import FleetError
-from twin.arguments import PROGRAM, make_parser
+from twin.cli.arguments import PROGRAM, make_parser
 from twin.errors import InputError
-from twin.trace import DemandOptions, TraceError
+from twin.world.trace import DemandOptions, TraceError
 
 if TYPE_CHECKING:
     from twin.inputs import Inputs
@@ -56,8 +56,8 @@ def _run(given: Namespace) -> int:
 
 
 def _replays(given: Namespace) -> int:
-    from twin import commands
-    from twin.oracle import OracleError
+    from twin.cli import commands
+    from twin.steering.oracle import OracleError
 
     inputs = _inputs(given)
     console = Console()
@@ -90,7 +90,7 @@ def _inputs(given: Namespace) -> "Inputs":
 
 
 def _tells(given: Namespace) -> int:
-    from twin import commands, demo
+    from twin.cli import commands, demo
 
     console = Console()
     if given.command == "explain":
@@ -103,7 +103,7 @@ def _tells(given: Namespace) -> int:
 
 
 def _plan(given: Namespace) -> int:
-    from twin.plan_command import Question, plan_command
+    from twin.plan.command import Question, plan_command
 
     plan_command(
         Question(
@@ -125,7 +125,8 @@ def _plan(given: Namespace) -> int:
 
 
 def _bench(given: Namespace) -> int:
-    from twin import bench, results
+    from twin.bench import bench
+    from twin.report import results
 
     results.check_out(given.out)
     full = bench.FULL
@@ -148,7 +149,7 @@ def _listed(text: str | None, default: Sequence[str]) -> Sequence[str]:
 
 def _aws(port: int, fleet_file: Path) -> int:
     from control_lambda.fleet_file import load_fleet
-    from twin.embedded import serve_forever
+    from twin.cloud.embedded import serve_forever
 
     if not 0 <= port <= LAST_PORT:
         raise InputError(f"port: {port}; valid: 0 to {LAST_PORT}")
@@ -161,7 +162,7 @@ def _aws(port: int, fleet_file: Path) -> int:
 
 
 def _account(given: Namespace) -> int:
-    from twin import account
+    from twin.cli import account
 
     try:
         print(account.act(given.command, vars(given), os.environ))

@@ -10,8 +10,8 @@ from typing import Any
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.fleet_file import load_fleet
 from twin.errors import InputError
-from twin.trace import CapacityTrace, Demand, DemandOptions, Prices, parse_map
-from twin.world import EPOCH, Scenario
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices, parse_map
+from twin.world.world import EPOCH, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

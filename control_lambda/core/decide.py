@@ -6,12 +6,13 @@ Pure: the same snapshot, state and fleet always give the same decision. `snapsho
 from collections.abc import Mapping
 from typing import Final
 
-from control_lambda.core import planner, reasons, record, sizes
+from control_lambda.core import reasons, record
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
-from control_lambda.core.supply import Supply, cost_per_hour
-from control_lambda.core.traffic import (
+from control_lambda.core.plan import planner, sizes
+from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.traffic.shares import (
     Traffic,
     choose_class_weights,
     choose_traffic,

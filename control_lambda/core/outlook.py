@@ -5,11 +5,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from control_lambda.core import capacity, demand, losses, trust, worth
+from control_lambda.core.demand import worth
+from control_lambda.core.demand.forecast import (
+    LATENESS_SECONDS,
+    counted_minutes,
+    look_ahead,
+    observe,
+    saving_up_to,
+)
 from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
 from control_lambda.core.model import DemandMemory, Evidence, Forecast, Kind, Snapshot, State
-from control_lambda.core.staffing import carried_table
-from control_lambda.core.supply import Supply, Tables, ready_by_unit, supplies
+from control_lambda.core.plan.staffing import carried_table
+from control_lambda.core.supply import losses, trust
+from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, overdue, remember
+from control_lambda.core.supply.supply import Supply, Tables, ready_by_unit, supplies
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
@@ -53,7 +62,7 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     late_usd = worth.usd_per_late_request(fleet, tables)
     found = supplies(snapshot, state, fleet, late_usd)
     miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
-    expected = demand.forecast(state.demand, snapshot.at, horizon, miss_share)
+    expected = look_ahead(state.demand, snapshot.at, horizon, miss_share)
     forecast = _worth_carrying(expected, state.demand, found, tables, late_usd)
     state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, start_seconds))
     return Outlook(snapshot, before, state, fleet, forecast, tables, found, ready_by_unit(found))
@@ -67,7 +76,7 @@ def _worth_carrying(
         return forecast
 
     def upper_at(saved: float) -> float:
-        return demand.saving_up_to(memory, forecast.mean, saved)
+        return saving_up_to(memory, forecast.mean, saved)
 
     upper = worth.demand_worth_carrying(late_usd, found, tables, upper_at, forecast.upper)
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
@@ -81,11 +90,7 @@ def _forget_future(state: State, at: float) -> State:
         demand=state.demand if state.demand.minute <= at else DemandMemory(),
         peaks=tuple(peak for peak in state.peaks if peak[0] <= at),
         refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
-        leaving={
-            node: until
-            for node, until in state.leaving.items()
-            if until <= at + capacity.INTERRUPTION_SECONDS
-        },
+        leaving={node: until for node, until in state.leaving.items() if until <= at + INTERRUPTION_SECONDS},
     )
 
 
@@ -99,7 +104,7 @@ def slowest_start(fleet: Fleet) -> float:
 
 def _horizon_minutes(start_seconds: float) -> int:
     """From the last counted minute to when a node that is launched now serves."""
-    return math.ceil((demand.LATENESS_SECONDS + TICK_SECONDS + start_seconds) / 60)
+    return math.ceil((LATENESS_SECONDS + TICK_SECONDS + start_seconds) / 60)
 
 
 def _table(unit: Unit, snapshot: Snapshot, state: State, objective: Objective) -> tuple[float, ...]:
@@ -118,14 +123,14 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
     """The state with what the snapshot teaches of demand and of capacity."""
     announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
     evidence = (*announced, *_never_ready(snapshot, fleet))
-    refusals = capacity.remember(state.refusals, evidence, fleet)
+    refusals = remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
-    counts = demand.counted_minutes(snapshot)
+    counts = counted_minutes(snapshot)
     return replace(
         state,
-        demand=demand.observe(state.demand, counts, horizon),
+        demand=observe(state.demand, counts, horizon),
         losses=losses.learn(state, snapshot),
-        refusals=capacity.forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
+        refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
         leaving=_leaving(snapshot, state),
         served=_served(snapshot, state, fleet),
         prices={**state.prices, **live},
@@ -141,14 +146,14 @@ def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
     return [
         Evidence(name, Kind.NEVER_READY, snapshot.at)
         for name, signals in snapshot.pools.items()
-        if capacity.overdue(signals, fleet.unit_of[name], snapshot.at)
+        if overdue(signals, fleet.unit_of[name], snapshot.at)
     ]
 
 
 def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:
     """The interrupted nodes, until they are gone for certain."""
     announced = {
-        item.node: min(item.at, snapshot.at) + capacity.INTERRUPTION_SECONDS
+        item.node: min(item.at, snapshot.at) + INTERRUPTION_SECONDS
         for item in snapshot.evidence
         if item.kind is Kind.INTERRUPTION and item.node
     }

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from control_lambda.core import traffic
 from control_lambda.core.model import Kind, Mode, Reason
 from control_lambda.core.outlook import Outlook
-from control_lambda.core.planner import Plan
+from control_lambda.core.plan.planner import Plan
 from control_lambda.core.record import Choice
-from control_lambda.core.supply import Supply, cost_per_hour
+from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.traffic import shares
 
 # A smaller shortfall is rounding.
 NOTABLE_RPM: Final = 0.5
@@ -45,7 +45,7 @@ class Code(StrEnum):
     PAUSED = "paused"
 
 
-def tell(outlook: Outlook, choice: Choice, plan: Plan, flow: traffic.Traffic) -> tuple[Reason, ...]:
+def tell(outlook: Outlook, choice: Choice, plan: Plan, flow: shares.Traffic) -> tuple[Reason, ...]:
     """Every reason of this tick, in the order in which the steps were taken."""
     return (
         *_of_evidence(outlook),
@@ -148,7 +148,7 @@ def _of_size(supply: Supply, choice: Choice) -> Iterator[Reason]:
         yield Reason(Code.WAITING, text, name)
 
 
-def _of_weights(outlook: Outlook, choice: Choice, flow: traffic.Traffic) -> Iterator[Reason]:
+def _of_weights(outlook: Outlook, choice: Choice, flow: shares.Traffic) -> Iterator[Reason]:
     snapshot, before = outlook.snapshot, outlook.before
     if before.weights and snapshot.weights is not None and dict(before.weights) != dict(snapshot.weights):
         yield Reason(Code.FOREIGN_WEIGHTS, "the rule's weights are not those that the loop wrote; corrected")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from control_lambda.core.model import Decision, Minute, Mode, PoolReport, Reason, State, UnitReport
 from control_lambda.core.outlook import Outlook
-from control_lambda.core.supply import Supply, cost_per_hour
-from control_lambda.core.trust import TRUSTED_ERRORS
+from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.supply.trust import TRUSTED_ERRORS
 
 
 @dataclass(frozen=True, slots=True)

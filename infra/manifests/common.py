@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from infra.cluster import NAMESPACE
-from infra.nodes import POOL_LABEL, UNIT_LABEL
+from infra.cluster.cluster import NAMESPACE
+from infra.cluster.nodes import POOL_LABEL, UNIT_LABEL
 
 Manifest = dict[str, Any]
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from control_lambda.core.fleet import Accelerator, Pool, Unit
 from infra.catalog import InstanceType
+from infra.cluster.nodes import POOL_LABEL
 from infra.manifests.common import (
     GRACE_SECONDS,
     PORT,
@@ -19,7 +20,6 @@ from infra.manifests.common import (
     manifest,
     pod_security,
 )
-from infra.nodes import POOL_LABEL
 
 CACHE: Final = "/cache"
 

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from control_lambda.core.fleet import MAX_NODES
-from infra.cluster import NAMESPACE
+from infra.cluster.cluster import NAMESPACE
+from infra.cluster.nodes import POOL_LABEL
 from infra.manifests.common import (
     POOL_AUTOSCALER,
     Manifest,
@@ -16,7 +17,6 @@ from infra.manifests.common import (
     pod_security,
 )
 from infra.manifests.pool import deployment_name
-from infra.nodes import POOL_LABEL
 
 IMAGE: Final = "registry.k8s.io/cpa/cluster-proportional-autoscaler:v1.10.3"
 POLL_SECONDS: Final = 5  # how long a new node may stand without its pod; nodes take minutes to start

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from infra.cluster import NAMESPACE
+from infra.cluster.cluster import NAMESPACE
 from infra.manifests.common import (
     GRACE_SECONDS,
     PORT,

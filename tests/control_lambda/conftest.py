@@ -11,10 +11,10 @@ import pytest
 from control_lambda.core.fleet import Fleet, parse_fleet
 
 if TYPE_CHECKING:
-    from control_lambda.aws import AwsActuators, AwsSensors, Clients
-    from control_lambda.aws_memory import DynamoMemory
+    from control_lambda.aws.memory import DynamoMemory
+    from control_lambda.aws.world import AwsActuators, AwsSensors, Clients
     from control_lambda.environment import Environment
-    from twin.embedded import Cloud
+    from twin.cloud.embedded import Cloud
 
 NOON = 1_769_860_800.0  # 2026-01-31 12:00 UTC
 
@@ -95,7 +95,7 @@ def _retry_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def variables(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cloud, dict[str, str]]]:
     """An embedded cloud at noon, and the environment of its Lambda, set for this process."""
-    from twin import embedded  # noqa: PLC0415 - seconds of imports that the core's tests do not need
+    from twin.cloud import embedded  # noqa: PLC0415 - seconds of imports that the core's tests do not need
 
     with embedded.start() as cloud:
         cloud.advance(NOON)
@@ -108,8 +108,8 @@ def variables(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[C
 @pytest.fixture
 def shell(variables: tuple[Cloud, dict[str, str]], fleet: Fleet) -> Shell:
     """The ports over a fresh embedded cloud."""
-    from control_lambda.aws import AwsActuators, AwsSensors, Clients  # noqa: PLC0415 - see above
-    from control_lambda.aws_memory import DynamoMemory  # noqa: PLC0415 - see above
+    from control_lambda.aws.memory import DynamoMemory  # noqa: PLC0415 - see above
+    from control_lambda.aws.world import AwsActuators, AwsSensors, Clients  # noqa: PLC0415 - see above
     from control_lambda.environment import Environment  # noqa: PLC0415 - see above
 
     cloud, environ = variables

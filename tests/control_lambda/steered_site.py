@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from control_lambda import handler
-from control_lambda.aws_metrics import MINUTE_SECONDS, WINDOW_SECONDS
+from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
 from control_lambda.loop import Record, iso_time
-from twin.aws_steering import AwsSteering
-from twin.trace import Demand
-from twin.world import EPOCH, World
+from twin.steering.aws import AwsSteering
+from twin.world.trace import Demand
+from twin.world.world import EPOCH, World
 
 FAST, FAST_SPOT, SLOW = "fast-on-demand", "fast-spot", "slow-on-demand"
 SETTLED = {FAST: 0, FAST_SPOT: 5, SLOW: 0}

@@ -10,7 +10,7 @@ import pytest
 
 from control_lambda import handler as tick_lambda
 from control_lambda import signals
-from control_lambda.aws_memory import DynamoMemory
+from control_lambda.aws.memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.model import State
 from control_lambda.loop import Record, iso_time
@@ -18,7 +18,7 @@ from tests.control_lambda.conftest import NOON
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
-    from twin.embedded import Cloud
+    from twin.cloud.embedded import Cloud
 
 IMAGE, COMPILED = "fulcrum-image", "fulcrum-compiled"
 FAST, SLOW = "fast-on-demand", "slow-on-demand"

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from control_lambda import handler as tick_lambda
-from control_lambda.aws import SLOWEST_CALL_SECONDS
+from control_lambda.aws.world import SLOWEST_CALL_SECONDS
 from control_lambda.loop import iso_time
 from tests.control_lambda.conftest import NOON
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
-    from twin.embedded import Cloud
+    from twin.cloud.embedded import Cloud
 
 
 @pytest.fixture(autouse=True)

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core import capacity
 from control_lambda.core.model import Evidence, Kind, Refusal, Snapshot, State
+from control_lambda.core.supply import refusals
 from control_lambda.loop import ROUNDS, iso_time, tick
 from control_lambda.ports import LeaseLostError, Settings
 from tests.control_lambda.fake_world import (
@@ -98,7 +98,7 @@ def test_an_event_whose_evidence_a_tick_has_taken_is_skipped() -> None:
     """Of events that come together the first tick takes all; the others have nothing to add."""
     taken = Refusal(Kind.SHORTAGE, A, at=NOON - 5, until=NOON + 115, count=1)
     state = State(
-        tick=7, at=NOON, refusals=capacity.remember({}, [at_a()], FLEET), last_good_fleet=FLEET.to_json()
+        tick=7, at=NOON, refusals=refusals.remember({}, [at_a()], FLEET), last_good_fleet=FLEET.to_json()
     )
     assert list(state.refusals.values()) == [taken]
     world = World(state=state)

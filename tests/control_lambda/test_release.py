@@ -12,7 +12,7 @@ import pytest
 
 from control_lambda import handler as tick_lambda
 from control_lambda import release as release_lambda
-from control_lambda.aws_memory import DynamoMemory
+from control_lambda.aws.memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.model import State
 from control_lambda.loop import iso_time

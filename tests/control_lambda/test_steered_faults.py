@@ -17,9 +17,9 @@ from control_lambda.core.model import Evidence, Snapshot
 from control_lambda.loop import Record, iso_time
 from control_lambda.ports import Actuators, Settings
 from tests.control_lambda.steered_site import DAYS, FAST, FAST_SPOT, RPM, SETTLED, SLOW, Site
-from twin.aws_steering import AwsSteering
-from twin.trace import CapacityTrace, Demand, Prices
-from twin.world import EPOCH, Scenario, World
+from twin.steering.aws import AwsSteering
+from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.world import EPOCH, Scenario, World
 
 PRICES = {FAST: 1.0, FAST_SPOT: 0.3, SLOW: 0.8}
 MORE_RPM = 450  # the four settled nodes only just survive it

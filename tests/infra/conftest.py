@@ -17,9 +17,9 @@ os.environ.setdefault("CDK_VALIDATION", "false")
 from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
 
-from infra.cluster import Cluster
+from infra.cluster.cluster import Cluster
+from infra.cluster.pools import Pools
 from infra.network import Network
-from infra.pools import Pools
 from infra.settings import Settings
 from infra.stack import FulcrumStack
 

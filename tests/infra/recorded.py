@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tests.infra.iam import Request
-from twin.embedded import Cloud
+from twin.cloud.embedded import Cloud
 
 # Botocore's signing name to IAM's prefix, and the actions that IAM names otherwise.
 PREFIX: Final = {"monitoring": "cloudwatch"}

@@ -9,15 +9,15 @@ import numpy as np
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet, Pool
 from control_lambda.emf import metrics_of
-from tests.infra.alarm_evaluator import Metrics
-from twin.moto_gaps.minutes import MINUTE, minute_of
-from twin.nodes import Event, Refused
-from twin.plant import Served
-from twin.queues import LOST, NO_TARGET, NO_UNIT, SERVED
-from twin.replay import replay
-from twin.steering import CoreSteering, Record, Steering
-from twin.trace import CapacityTrace, Demand, DemandOptions, Prices
-from twin.world import EPOCH, Scenario, World
+from tests.infra.observability.alarm_evaluator import Metrics
+from twin.cloud.moto_gaps.minutes import MINUTE, minute_of
+from twin.steering.replay import replay
+from twin.steering.steering import CoreSteering, Record, Steering
+from twin.world.nodes import Event, Refused
+from twin.world.plant import Served
+from twin.world.queues import LOST, NO_TARGET, NO_UNIT, SERVED
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices
+from twin.world.world import EPOCH, Scenario, World
 
 CLUSTER: Final = "fulcrum-test"
 LOAD_BALANCER: Final = "app/fulcrum/0123456789abcdef"

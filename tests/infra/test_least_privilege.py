@@ -23,14 +23,14 @@ from control_lambda.core.fleet import parse_fleet
 from control_lambda.fleet_file import load_fleet
 from control_lambda.loop import Record, iso_time
 from tests.infra.conftest import settings_with
-from tests.infra.control_stack import ControlStack, control_stack
+from tests.infra.control.control_stack import ControlStack, control_stack
 from tests.infra.iam import Request, Statement, resolve, statements_of, unused
 from tests.infra.recorded import Recorder, arn, node_group_arn
-from twin.aws_steering import AwsSteering
-from twin.embedded import Cloud
-from twin.moto_gaps.stack import TICK_FUNCTION
-from twin.trace import CapacityTrace, Demand, Prices
-from twin.world import EPOCH, Scenario, World
+from twin.cloud.embedded import Cloud
+from twin.cloud.moto_gaps.stack import TICK_FUNCTION
+from twin.steering.aws import AwsSteering
+from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.world import EPOCH, Scenario, World
 
 FLEET = Path(__file__).parents[2] / "fleets" / "spot-twins.yaml"
 SPOT, MARKET = "inf2-neuron-spot", "inf2-neuron-on-demand"

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 import infra.__main__ as command_line
-from infra import preflight
 from infra.__main__ import main
-from infra.preflight_checks import Finding
+from infra.before_deploy import preflight
+from infra.before_deploy.checks import Finding
 from infra.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]

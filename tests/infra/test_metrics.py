@@ -7,13 +7,13 @@ from typing import Final
 import pytest
 
 from control_lambda.loop import LEASE_HELD
-from tests.infra.alarm_evaluator import Metrics
-from tests.infra.alarmed import FLEET, template
-from tests.infra.dashboard_picture import Widget, lines_of, widgets_of
+from tests.infra.observability.alarm_evaluator import Metrics
+from tests.infra.observability.alarmed import FLEET, template
+from tests.infra.observability.dashboard_picture import Widget, lines_of, widgets_of
 from tests.infra.replayed import put_record, run
-from twin.moto_gaps.minutes import MINUTE
-from twin.steering import Record
-from twin.world import EPOCH
+from twin.cloud.moto_gaps.minutes import MINUTE
+from twin.steering.steering import Record
+from twin.world.world import EPOCH
 
 TITLE: Final = "Age of the last tick (s)"
 SKIPPED: Final[Record] = {"skipped": f"{LEASE_HELD}: another tick is running"}

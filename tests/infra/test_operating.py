@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from infra.estimate import estimate
+from infra.before_deploy.estimate import estimate
 from infra.settings import Settings
-from tests.infra import alarmed
+from tests.infra.observability import alarmed
 
 ROOT: Final = Path(__file__).parents[2]
 GUIDE: Final = (ROOT / "docs/operating.md").read_text(encoding="utf-8")

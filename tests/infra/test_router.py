@@ -8,7 +8,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from containers.router.settings import Settings as RouterSettings
-from control_lambda.aws_rule import FIRST_BELOW_ROUTER
+from control_lambda.aws.rule import FIRST_BELOW_ROUTER
 from control_lambda.core import names
 from infra.settings import KUBERNETES_VERSIONS, Settings
 from infra.stack import FulcrumStack

@@ -7,9 +7,9 @@ import pytest
 
 from control_lambda.core import names
 from tests.infra.conftest import settings_with
-from tests.infra.control_stack import ControlStack, control_stack
-from twin.embedded import start
-from twin.moto_gaps import stack as embedded_stack
+from tests.infra.control.control_stack import ControlStack, control_stack
+from twin.cloud.embedded import start
+from twin.cloud.moto_gaps import stack as embedded_stack
 
 CERTIFICATE = "arn:aws:acm:us-east-1:111122223333:certificate/12345678-1234-1234-1234-123456789012"
 V2 = "AWS::ElasticLoadBalancingV2"

@@ -8,10 +8,10 @@ from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
 
 from control_lambda.core import names
-from infra.cluster import Cluster
-from infra.images import Images
+from infra.builds.images import Images
+from infra.builds.model_store import ModelStore
+from infra.cluster.cluster import Cluster
 from infra.manifests.pool import deployment_name
-from infra.model_store import ModelStore
 from infra.network import Network
 from infra.routing import Routing
 from infra.serving import Serving

@@ -15,7 +15,7 @@ from scipy.optimize import linprog
 from twin.mixes.samples import Latencies
 from twin.mixes.search import Mix, answers_needed, first_scored, service_seconds
 from twin.mixes.workload import Workload
-from twin.oracle import OracleError
+from twin.steering.oracle import OracleError
 
 Floats = NDArray[np.float64]
 

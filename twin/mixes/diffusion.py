@@ -15,20 +15,20 @@ from typing import Final
 import numpy as np
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.mix import best_mix, homogeneous
-from control_lambda.core.mix_model import Problem, Sizes
+from control_lambda.core.mix.mix import best_mix, homogeneous
+from control_lambda.core.mix.model import Problem, Sizes
 from control_lambda.fleet_file import load_fleet
+from twin.bench.scenarios import ROOT
 from twin.mixes.jobs import KAIROS, LABELS, OURS, Measured, Size, label
 from twin.mixes.samples import SIZE_STEP, Latencies, data_file
 from twin.mixes.samples import SIZES as LABORATORY_SIZES
 from twin.mixes.search import Laboratory, Mix, Trial
 from twin.mixes.simulator import Distributor
 from twin.mixes.workload import Workload, draw
-from twin.plan_inputs import fleet_problem
-from twin.plan_sizes import read_requests, up_to
-from twin.plan_words import named
-from twin.plant import SPREAD
-from twin.scenarios import ROOT
+from twin.plan.inputs import fleet_problem
+from twin.plan.sizes import read_requests, up_to
+from twin.plan.words import named
+from twin.world.plant import SPREAD
 
 FLEET: Final = ROOT / "fleet.yaml"
 REQUESTS: Final = Path("dev", "sd_requests.csv")

@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from plotly.offline import get_plotlyjs
 
-from twin.charts.axis import ALARM, UNIT_COLOURS
 from twin.mixes.curves import ATTAINMENTS, BASE_LOST, DRIFT, GROWN, NOISE, Curve
 from twin.mixes.jobs import CLOCKWORK, FIRST_COME, KAIROS, OURS, label, named
 from twin.mixes.tables import PROMISE, THRESHOLD, Found
+from twin.report.charts.axis import ALARM, UNIT_COLOURS
 
 Json = dict[str, Any]
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from math import floor
 
-from control_lambda.core.mix import best_mix
-from control_lambda.core.mix_bound import rank
-from control_lambda.core.mix_model import InstanceType, Problem
+from control_lambda.core.mix.bound import rank
+from control_lambda.core.mix.mix import best_mix
+from control_lambda.core.mix.model import InstanceType, Problem
 from twin.mixes.jobs import model_of
 from twin.mixes.samples import BUDGET_USD_PER_HOUR, SIZES, TYPES, Latencies, load
 from twin.mixes.search import Mix
-from twin.plan_sizes import kairos_sizes
+from twin.plan.sizes import kairos_sizes
 
 
 @dataclass(frozen=True, slots=True)

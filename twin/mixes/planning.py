@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from control_lambda.core.mix import best_mix
-from control_lambda.core.mix_model import InstanceType, Problem, Sizes
+from control_lambda.core.mix.mix import best_mix
+from control_lambda.core.mix.model import InstanceType, Problem, Sizes
 from twin.mixes.jobs import COARSE, FINE, OURS, REPEATS, Measured, Size, laboratory, model_of
 from twin.mixes.picks import picks, problem_of
 from twin.mixes.samples import load

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from containers.router.matching import LatencyModel
+from twin.bench.scenarios import DATA_DEFAULT, DATA_VARIABLE
 from twin.errors import InputError
-from twin.scenarios import DATA_DEFAULT, DATA_VARIABLE
 
 Floats = NDArray[np.float64]
 

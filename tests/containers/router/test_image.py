@@ -10,7 +10,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 from containers.serving.server_process import running
-from infra.images import DOCKERFILES
+from infra.builds.images import DOCKERFILES
 from infra.manifests.common import PORT, USER_ID
 from tests.containers.router.fake_pods import FLEET
 from tests.containers.serving.running import free_port

@@ -2,7 +2,7 @@
 
 from hypothesis import strategies as st
 
-from twin.histories import History
+from twin.bench.histories import History
 
 seeds = st.integers(min_value=0, max_value=2**32 - 1)
 histories = seeds.map(History)

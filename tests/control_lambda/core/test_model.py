@@ -22,7 +22,7 @@ from control_lambda.core.model import (
     state_to_json,
 )
 from tests.control_lambda.core.histories import histories
-from twin.histories import History
+from twin.bench.histories import History
 
 names = st.text("abc-", min_size=1, max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)

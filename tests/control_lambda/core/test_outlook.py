@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from control_lambda.core import capacity
 from control_lambda.core.model import DemandMemory, Evidence, Kind, Refusal, Snapshot, State
 from control_lambda.core.outlook import Outlook, look, slowest_start
+from control_lambda.core.supply import refusals
 from tests.control_lambda.core.examples import NOON, START, fleet, group, minutes, snapshot, unit
 
 FLEET = fleet(unit("aa", markets=("on-demand", "spot")), unit("bb", service=0.8))
@@ -137,7 +137,7 @@ def test_evidence_dated_in_the_future_counts_from_now() -> None:
     state = looked(snapshot(FLEET, {}, 100.0, evidence=told)).state
 
     assert max(refusal.until for refusal in state.refusals.values()) <= NOON + 14400
-    assert state.leaving["i-1"] <= NOON + capacity.INTERRUPTION_SECONDS
+    assert state.leaving["i-1"] <= NOON + refusals.INTERRUPTION_SECONDS
 
 
 def test_trust_is_learned_from_minutes_that_are_new() -> None:

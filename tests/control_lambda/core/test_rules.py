@@ -11,8 +11,8 @@ from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
 from tests.control_lambda.core.histories import histories
-from twin.histories import History, broken_rules, run_histories
-from twin.rules import RULES, Decide
+from twin.bench.histories import History, broken_rules, run_histories
+from twin.bench.rules import RULES, Decide
 
 Mutate = Callable[[Snapshot, Fleet, Decision, State], tuple[Decision, State]]
 
@@ -21,7 +21,7 @@ Mutate = Callable[[Snapshot, Fleet, Decision, State], tuple[Decision, State]]
 @settings(max_examples=100, phases=[Phase.explicit, Phase.generate])
 @given(history=histories)
 def test_no_history_breaks_a_rule(history: History) -> None:
-    """Every rule of `twin.rules.RULES` holds in every tick, whatever AWS, clock and owner do."""
+    """Every rule of `twin.bench.rules.RULES` holds in every tick, whatever AWS, clock and owner do."""
     assert broken_rules(history) == []
 
 

@@ -4,7 +4,8 @@ import pytest
 
 from containers.serving.settings import Settings as ServerSettings
 from control_lambda.core.fleet import Unit
-from infra import catalog, nodes
+from infra import catalog
+from infra.cluster import nodes
 from infra.manifests.common import GRACE_SECONDS, PRE_STOP_SECONDS
 from infra.routing import DEREGISTRATION_DELAY
 from tests.infra.manifests.examples import CPU, FLEET, TWINS, servers

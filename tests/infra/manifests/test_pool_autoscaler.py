@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_lambda.core.fleet import MAX_NODES, Fleet
-from infra import nodes
+from infra.cluster import nodes
 from infra.manifests.pool import deployment_name
 from infra.manifests.pool_autoscaler import shared_manifests
 from tests.infra.kubernetes_objects import of_kind

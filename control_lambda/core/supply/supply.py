@@ -1,0 +1,125 @@
+"""What each pool has and may get: the snapshot seen through memory, one frozen value per pool."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from control_lambda.core.fleet import Fleet, Pool, Unit
+from control_lambda.core.model import PoolSignals, Refusal, Snapshot, State
+from control_lambda.core.supply import losses, refusals
+
+# Unit name to what it carries within the objective (rpm), by its number of nodes.
+Tables = Mapping[str, Sequence[float]]
+
+
+class Supply(NamedTuple):
+    """One pool at a tick.
+
+    `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
+    `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
+    many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
+    not sensed). `price` is USD per node and hour, `risk` what its losses cost on top of that.
+    `awaits_build` says that there is no image or artifact yet that its nodes could run.
+    """
+
+    pool: Pool
+    unit: Unit
+    price: float
+    risk: float
+    ready: int
+    leaving: int
+    starting: int
+    in_service: int
+    desired: int
+    most: int
+    refusal: Refusal | None
+    sensed: bool
+    fixed: bool
+    awaits_build: bool = False
+
+    @property
+    def least(self) -> int:
+        """The fewest nodes that fleet.yaml allows; none while there is nothing that they could run."""
+        return 0 if self.awaits_build else self.pool.nodes.min
+
+    @property
+    def coming(self) -> int:
+        """Nodes that serve or will."""
+        return self.ready + self.starting
+
+
+def supplies(
+    snapshot: Snapshot, state: State, fleet: Fleet, usd_per_late_request: float
+) -> tuple[Supply, ...]:
+    """Every pool's supply, in the order of fleet.yaml; `state` is already brought up to the snapshot."""
+    return tuple(
+        _supply(pool, fleet.unit_of[pool.name], snapshot, state, usd_per_late_request) for pool in fleet.pools
+    )
+
+
+def ready_by_unit(found: Sequence[Supply]) -> dict[str, int]:
+    """Unit name to ready nodes over its pools."""
+    totals: dict[str, int] = {}
+    for supply in found:
+        totals[supply.unit.name] = totals.get(supply.unit.name, 0) + supply.ready
+    return totals
+
+
+def rpm_of(table: Sequence[float], nodes: int) -> float:
+    """What `nodes` nodes carry (rpm); at the most what the table ends with."""
+    return table[min(nodes, len(table) - 1)]
+
+
+def cost_per_hour(found: Sequence[Supply], nodes: Mapping[str, int]) -> float:
+    """USD per hour of the given nodes by pool."""
+    return sum(supply.price * nodes[supply.pool.name] for supply in found)
+
+
+def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_late_request: float) -> Supply:
+    price = state.prices.get(pool.name, pool.price_usd_per_hour)
+    rate = losses.rate_per_hour(state.losses.get(pool.name), pool.market)
+    risk = losses.risk_usd_per_hour(rate, unit, usd_per_late_request)
+    signals = snapshot.pools.get(pool.name)
+    refusal = refusals.refusal_of(state.refusals, pool, unit)
+    if signals is None:
+        known = state.desired.get(pool.name, pool.nodes.min)
+        ready = min(state.ready.get(pool.name, 0), known)
+        return Supply(
+            pool=pool,
+            unit=unit,
+            price=price,
+            risk=risk,
+            ready=ready,
+            leaving=0,
+            starting=0,
+            in_service=known,
+            desired=known,
+            most=known,
+            refusal=refusal,
+            sensed=False,
+            fixed=True,
+        )
+    leaving = sum(1 for node in state.leaving if node in signals.ready)
+    late = len(refusals.overdue(signals, unit, snapshot.at))
+    # A unit that has served has its image, whatever became of the word that it was built.
+    awaits_build = unit.name in snapshot.unbuilt and unit.name not in state.served
+    return Supply(
+        pool=pool,
+        unit=unit,
+        price=price,
+        risk=risk,
+        ready=len(signals.ready) - leaving,
+        leaving=leaving,
+        starting=len(signals.starting) - late,
+        in_service=signals.in_service,
+        desired=signals.desired,
+        most=0 if awaits_build else _most(pool, signals, refusal, snapshot.at),
+        refusal=refusal,
+        sensed=True,
+        fixed=signals.held,
+        awaits_build=awaits_build,
+    )
+
+
+def _most(pool: Pool, signals: PoolSignals, refusal: Refusal | None, at: float) -> int:
+    limit = refusals.launch_limit(refusal, signals, pool.nodes.max, at)
+    return max(pool.nodes.min, min(limit, pool.nodes.max))

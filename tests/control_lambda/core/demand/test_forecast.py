@@ -1,0 +1,223 @@
+"""Demand from late, gappy counts: what a minute means, and how good the forecast is."""
+
+import csv
+import math
+import random
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import pytest
+
+from control_lambda.core.demand import forecast
+from control_lambda.core.model import DemandMemory, Minute, Snapshot, State, state_to_json
+from tests.control_lambda.core.examples import NOON, minutes
+from twin.traces import DEMAND
+
+HORIZON = 13  # minutes: 120 s late, a tick of 60 s, a start of 600 s
+MISS_SHARE = 0.02
+DAY = 1440
+
+
+def counted(*units: tuple[Minute, ...], untargeted: Mapping[int, float] | None = None) -> dict[int, float]:
+    """The requests by minute that a snapshot at noon shows."""
+    named = {f"unit-{number}": shown for number, shown in enumerate(units)}
+    return forecast.counted_minutes(Snapshot(NOON, minutes=named, untargeted=untargeted or {}))
+
+
+def after(counts: Sequence[float], horizon: int = HORIZON) -> DemandMemory:
+    """The memory after a minute of each count, the first one at noon."""
+    by_start = {NOON + 60 * minute: count for minute, count in enumerate(counts)}
+    return forecast.observe(DemandMemory(), by_start, horizon)
+
+
+def forecasts(counts: Sequence[float]) -> list[tuple[float, float]]:
+    """Mean and upper end of the forecast after each minute, `HORIZON` minutes ahead."""
+    memory, found = DemandMemory(), []
+    for minute, count in enumerate(counts):
+        start = NOON + 60 * minute
+        memory = forecast.observe(memory, {start: count}, HORIZON)
+        made = forecast.look_ahead(memory, start + 180.0, HORIZON, MISS_SHARE)
+        found.append((made.mean, made.upper))
+    return found
+
+
+def shipped() -> list[float]:
+    """The requests by minute of the trace that the project ships."""
+    with DEMAND.open() as file:
+        return [float(row["requests"]) for row in csv.DictReader(file)]
+
+
+def sinusoid(days: int) -> list[float]:
+    """A cosine of a day, 50 to 550 rpm, counted as a Poisson process would be."""
+    draw = random.Random(11)
+    means = [300 - 250 * math.cos(2 * math.pi * minute / DAY) for minute in range(days * DAY)]
+    return [max(0.0, round(draw.gauss(mean, math.sqrt(mean)))) for mean in means]
+
+
+# --- What a minute means -------------------------------------------------------------------------------
+
+
+def test_demand_is_everything_that_came_counted_once() -> None:
+    """Requests of all units, and those that found no target."""
+    start = NOON - 300
+    found = counted((Minute(start, 10.0),), (Minute(start, 20.0),), untargeted={start: 5.0})
+
+    assert found == {start: 35.0}
+
+
+def test_absent_counts_are_zero_when_hosts_reported() -> None:
+    """CloudWatch leaves out minutes without requests."""
+    assert counted((Minute(NOON - 300, healthy_hosts=2.0),)) == {NOON - 300: 0.0}
+
+
+def test_a_minute_without_counts_or_hosts_is_unknown() -> None:
+    """Missing is neither zero nor healthy."""
+    assert counted((Minute(NOON - 300),)) == {}
+
+
+def test_a_blackout_of_every_unit_is_seen_in_what_found_no_target() -> None:
+    """With no healthy host at all demand shows in the load balancer's own answers."""
+    assert counted((Minute(NOON - 300),), untargeted={NOON - 300: 400.0}) == {NOON - 300: 400.0}
+
+
+def test_minutes_that_are_not_complete_yet_are_left_out() -> None:
+    """Counts are complete two minutes after the minute they count."""
+    complete, fresh = NOON - 180, NOON - 120
+
+    assert counted((Minute(complete, 9.0), Minute(fresh, 1.0)), untargeted={fresh: 7.0}) == {complete: 9.0}
+
+
+# --- Memory --------------------------------------------------------------------------------------------
+
+
+def test_a_minute_is_learned_once() -> None:
+    """Every tick sees the last quarter of an hour again."""
+    memory = after([100.0] * 20)
+
+    assert forecast.observe(memory, {NOON + 60: 5000.0, NOON + 19 * 60: 5000.0}, HORIZON) == memory
+
+
+def test_late_minutes_are_learned_together_when_they_come() -> None:
+    """Ten minutes at once teach what ten ticks would have taught."""
+    counts = [100.0 + minute for minute in range(30)]
+    one_by_one = DemandMemory()
+    for minute, count in enumerate(counts):
+        one_by_one = forecast.observe(one_by_one, {NOON + 60 * minute: count}, HORIZON)
+
+    assert after(counts) == one_by_one
+
+
+def test_a_gap_is_bridged_without_inventing_minutes() -> None:
+    """After an hour without counts the first new one is believed at once, or nearly so."""
+    memory = forecast.observe(after([100.0] * 30), {NOON + 90 * 60: 400.0}, HORIZON)
+
+    assert forecast.look_ahead(memory, NOON + 93 * 60, 1, MISS_SHARE).now == pytest.approx(400.0, rel=0.1)
+
+
+def test_the_memory_stays_compact() -> None:
+    """A DynamoDB item takes 400 KB; after two days and with hour-long starts 20 KB of JSON are enough."""
+    draw = random.Random(5)
+    memory = after([draw.uniform(0, 5000) for _ in range(2 * DAY)], horizon=30)
+
+    assert len(state_to_json(State(demand=memory))) < 20_000
+
+
+# --- The forecast --------------------------------------------------------------------------------------
+
+
+def test_before_any_count_the_forecast_is_stale() -> None:
+    """Nothing is known, and that is said."""
+    found = forecast.look_ahead(DemandMemory(), NOON, HORIZON, MISS_SHARE)
+
+    assert found.stale
+    assert found.upper == 0.0
+
+
+def test_five_minutes_without_a_count_make_the_forecast_stale() -> None:
+    """Age counts from the end of the last counted minute."""
+    memory = after([100.0])
+    end = NOON + 60
+
+    assert not forecast.look_ahead(memory, end + 300, HORIZON, MISS_SHARE).stale
+    assert forecast.look_ahead(memory, end + 301, HORIZON, MISS_SHARE).stale
+
+
+def test_steady_demand_is_forecast_as_it_is_with_some_margin() -> None:
+    """The mean is the level; the upper end lies above it."""
+    found = forecast.look_ahead(after([200.0] * 120), NOON + 120 * 60 + 120, HORIZON, MISS_SHARE)
+
+    assert found.now == pytest.approx(200.0)
+    assert found.mean == pytest.approx(200.0)
+    assert 200.0 < found.upper < 400.0
+
+
+def test_a_ramp_is_forecast_ahead_of_its_last_value() -> None:
+    """Demand that has risen for hours is expected to go on rising."""
+    counts = [100.0 + 5 * minute for minute in range(240)]
+
+    assert forecast.look_ahead(after(counts), NOON + 242 * 60, HORIZON, MISS_SHARE).mean > counts[-1]
+
+
+def test_no_demand_at_all_is_a_forecast_of_nothing_below_zero() -> None:
+    """Zero requests are data, not staleness."""
+    found = forecast.look_ahead(after([0.0] * 60), NOON + 62 * 60, HORIZON, MISS_SHARE)
+
+    assert not found.stale
+    assert found.mean == 0.0
+    assert found.upper >= 0.0
+
+
+def test_stronger_noise_gets_a_wider_margin() -> None:
+    """The margin is learned from past errors."""
+    draw = random.Random(3)
+    calm = [300.0] * 400
+    noisy = [300.0 + draw.choice((-150.0, 150.0)) for _ in range(400)]
+    margins = []
+    for counts in (calm, noisy):
+        found = forecast.look_ahead(after(counts), NOON + 402 * 60, HORIZON, MISS_SHARE)
+        margins.append(found.upper - found.mean)
+
+    assert margins[1] > 2 * margins[0]
+
+
+@pytest.mark.parametrize("counts", [shipped(), sinusoid(3)], ids=["shipped trace", "sinusoid"])
+def test_the_forecast_beats_the_last_value(counts: list[float]) -> None:
+    """In mean squared error at the horizon of the slowest start, from the second hour on."""
+    made = forecasts(counts)
+    ahead = range(120, len(counts) - HORIZON)
+    ours = math.fsum((made[minute][0] - counts[minute + HORIZON]) ** 2 for minute in ahead)
+    last = math.fsum((counts[minute] - counts[minute + HORIZON]) ** 2 for minute in ahead)
+
+    assert ours < 0.9 * last
+
+
+def test_on_the_shipped_trace_few_requests_come_above_the_upper_forecast() -> None:
+    """About the share that was allowed, once an hour was seen."""
+    counts = shipped()
+    made = forecasts(counts)
+    ahead = range(60, len(counts) - HORIZON)
+    above = math.fsum(
+        counts[minute + HORIZON] for minute in ahead if counts[minute + HORIZON] > made[minute][1]
+    )
+
+    assert above < 3 * MISS_SHARE * math.fsum(counts)
+
+
+# --- What a margin is worth ----------------------------------------------------------------------------
+
+
+def test_the_more_a_further_node_has_to_save_the_less_is_carried() -> None:
+    """Capacity that seldom helps is only worth it while it costs little."""
+    memory = after(shipped()[:600])
+    levels = [forecast.saving_up_to(memory, 400.0, saved) for saved in (0.001, 0.01, 0.1, 0.5)]
+
+    assert all(dear <= cheap for cheap, dear in pairwise(levels))
+    assert levels[0] > 400.0
+
+
+def test_counts_from_the_sensors_reach_the_forecast() -> None:
+    """From a snapshot's minutes to demand now."""
+    counts = forecast.counted_minutes(Snapshot(NOON, minutes={"aa": minutes(NOON, 250.0)}))
+    memory = forecast.observe(DemandMemory(), counts, HORIZON)
+
+    assert forecast.look_ahead(memory, NOON, HORIZON, MISS_SHARE).now == pytest.approx(250.0)

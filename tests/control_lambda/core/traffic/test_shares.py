@@ -1,0 +1,164 @@
+"""Which unit gets which share of traffic, by policy, mode and what is ready."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import Evidence, Kind, Mode, State
+from control_lambda.core.outlook import Outlook, look
+from control_lambda.core.plan.sizes import standing
+from control_lambda.core.traffic.shares import Traffic, choose_traffic, overloaded
+from tests.control_lambda.core.examples import NOON, fleet, group, nodes, snapshot, unit
+
+UNITS = (unit("cheap", price=0.5), unit("middle", price=1.0), unit("dear", price=2.0))
+FLEET = fleet(*UNITS)
+CHEAP, MIDDLE, DEAR = (pool.name for pool in FLEET.pools)
+
+
+def outlook_on(ready: Mapping[str, int], rpm: float, steered: Fleet = FLEET, **told: Any) -> Outlook:
+    """The outlook on ready nodes by pool under `rpm`."""
+    before = told.pop("before", State())
+    return look(snapshot(steered, ready, rpm, **told), before, steered)
+
+
+def traffic_of(outlook: Outlook, mode: Mode = Mode.COST, sizes: Mapping[str, int] | None = None) -> Traffic:
+    """The traffic while the pools stay as they are, but for the given sizes."""
+    stand = {supply.pool.name: standing(supply) for supply in outlook.supplies}
+    return choose_traffic(outlook, mode, {**stand, **(sizes or {})})
+
+
+def shares_of(
+    ready: Mapping[str, int], rpm: float, steered: Fleet = FLEET, mode: Mode = Mode.COST
+) -> dict[str, float]:
+    """The shares where nothing stood before."""
+    return dict(traffic_of(outlook_on(ready, rpm, steered), mode).shares)
+
+
+def test_cost_mode_fills_the_cheapest_ready_unit_first() -> None:
+    """Little demand needs nobody else."""
+    found = shares_of({CHEAP: 4, MIDDLE: 4, DEAR: 4}, 60.0)
+
+    assert found["cheap"] == pytest.approx(1.0)
+
+
+def test_cost_mode_goes_on_to_the_next_unit_only_when_the_first_is_full() -> None:
+    """Merit order up to what is ready."""
+    found = shares_of({CHEAP: 1, MIDDLE: 5, DEAR: 5}, 300.0)
+
+    assert 0 < found["cheap"] < found["middle"]
+    assert not found.get("dear")
+
+
+def test_capacity_mode_spreads_by_what_is_ready() -> None:
+    """Three times the nodes, about three times the traffic."""
+    found = shares_of({CHEAP: 3, DEAR: 9}, 100.0, mode=Mode.CAPACITY)
+
+    assert found["dear"] > 2.5 * found["cheap"]
+    assert "middle" not in found
+
+
+@pytest.mark.parametrize("policy", ["equal", "paper-capacity"])
+def test_the_equal_policies_ignore_size_and_price(policy: str) -> None:
+    """w_i = A_i / sum A_j in either mode."""
+    steered = fleet(*UNITS, policy=policy)
+    for mode in Mode:
+        found = shares_of({CHEAP: 9, DEAR: 1}, 100.0, steered, mode)
+        assert found == pytest.approx({"cheap": 0.5, "dear": 0.5})
+
+
+def test_the_papers_formulas_hold_in_cost_mode_and_share_equally_in_capacity_mode() -> None:
+    """The paper's two modes; as printed, the cost formula favours the dear unit."""
+    steered = fleet(*UNITS, policy="paper-cost")
+    ready = {CHEAP: 1, DEAR: 1}
+
+    assert shares_of(ready, 10.0, steered) == pytest.approx({"cheap": 0.2, "dear": 0.8})
+    assert shares_of(ready, 10.0, steered, Mode.CAPACITY) == pytest.approx({"cheap": 0.5, "dear": 0.5})
+
+
+def test_before_demand_is_known_what_is_ready_gets_traffic() -> None:
+    """The first tick of all creates the rule; without it nobody could be served or counted."""
+    found = traffic_of(outlook_on({MIDDLE: 2}, 0.0, minutes={}))
+
+    assert found.weights == {"cheap": 0, "middle": 999, "dear": 0}
+
+
+def test_units_that_cannot_keep_the_objective_serve_when_nobody_else_is_ready() -> None:
+    """Late is better than never."""
+    slow = fleet(unit("slow", service=3.0), unit("other"))
+
+    assert shares_of({"slow-on-demand": 2}, 100.0, slow) == {"slow": 1.0}
+
+
+def test_nodes_that_are_about_to_go_serve_while_there_is_nobody_else() -> None:
+    """They answer for two minutes more; no weight at all would answer nobody."""
+    told = tuple(Evidence(CHEAP, Kind.INTERRUPTION, NOON, node=node) for node in nodes(CHEAP, 2))
+    alone = traffic_of(outlook_on({CHEAP: 2}, 100.0, evidence=told))
+    beside = traffic_of(outlook_on({CHEAP: 2, DEAR: 1}, 100.0, evidence=told))
+
+    assert alone.weights["cheap"] == 999
+    assert beside.weights == {"cheap": 0, "middle": 0, "dear": 999}
+
+
+def test_a_unit_whose_nodes_are_to_go_by_plan_is_ramped_down() -> None:
+    """Its traffic leaves in steps, first to what stays."""
+    before = State(weights={"cheap": 500, "middle": 499, "dear": 0})
+    outlook = outlook_on({CHEAP: 6, MIDDLE: 6}, 100.0, before=before)
+    found = traffic_of(outlook, sizes={MIDDLE: 0})
+
+    assert 0 < found.shares["middle"] < 0.499
+    assert overloaded(outlook, found, {CHEAP: 6, MIDDLE: 0, DEAR: 0}) == ["middle"]
+
+
+def test_tiny_moves_leave_the_rule_alone() -> None:
+    """It would be written for nothing."""
+    before = State(weights={"cheap": 995, "middle": 4, "dear": 0})
+    found = traffic_of(outlook_on({CHEAP: 9, MIDDLE: 9}, 1300.0, before=before), Mode.CAPACITY)
+    settled = State(weights={"cheap": 505, "middle": 494, "dear": 0})
+    still = traffic_of(outlook_on({CHEAP: 9, MIDDLE: 9}, 100.0, before=settled), Mode.CAPACITY)
+
+    assert found.weights != before.weights
+    assert still.weights == settled.weights
+
+
+def test_a_rule_that_names_other_units_is_written_anew() -> None:
+    """Every unit is listed, zeros included, and nobody else."""
+    before = State(weights={"cheap": 500, "dropped": 499})
+    found = traffic_of(outlook_on({CHEAP: 3}, 50.0, before=before))
+
+    assert found.weights == {"cheap": 999, "middle": 0, "dear": 0}
+
+
+def test_the_first_tick_starts_from_the_rule_as_it_stands() -> None:
+    """What another hand has left is a start, not a jump."""
+    found = traffic_of(outlook_on({CHEAP: 9, DEAR: 9}, 50.0, weights={"cheap": 0, "middle": 0, "dear": 999}))
+
+    assert 0.19 < found.shares["cheap"] <= 0.2
+
+
+def test_a_dead_unit_loses_its_traffic_in_the_same_tick() -> None:
+    """Whatever the ramp says."""
+    before = State(weights={"cheap": 900, "middle": 99, "dear": 0})
+    outlook = outlook_on(
+        {MIDDLE: 1},
+        50.0,
+        before=before,
+        pools={CHEAP: group(CHEAP), MIDDLE: group(MIDDLE, 1), DEAR: group(DEAR)},
+    )
+
+    assert traffic_of(outlook).weights == {"cheap": 0, "middle": 999, "dear": 0}
+
+
+def test_a_group_that_is_held_keeps_the_nodes_above_its_maximum_in_traffic() -> None:
+    """Nobody can take them away while it is updated; where it is not held, they are about to go."""
+    lowered = fleet(unit("cheap", price=0.5, most=1), unit("dear", price=2.0))
+    rpm = 100.0
+
+    def share(*, held: bool) -> float:
+        pools = {CHEAP: group(CHEAP, 3, held=held), DEAR: group(DEAR, 3)}
+        found = traffic_of(look(snapshot(lowered, {}, rpm, pools=pools), State(), lowered))
+        return found.shares["cheap"]
+
+    assert share(held=True) == pytest.approx(1.0)
+    assert share(held=False) < 1.0

@@ -1,0 +1,187 @@
+"""The estimate against hand calculations, and its counts against what is really put, watched and read."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from control_lambda.aws.metrics import MetricsReader
+from control_lambda.emf import metrics_of
+from control_lambda.environment import Deployment, Environment
+from control_lambda.fleet_file import load_fleet
+from infra.before_deploy import estimate as module
+from infra.before_deploy.estimate import Estimate, Line, estimate
+from infra.settings import Settings
+from tests.infra.observability import alarmed
+from tests.infra.replayed import run
+
+ROOT: Final = Path(__file__).parents[3]
+FLEET: Final = load_fleet(ROOT / "fleet.yaml")
+HOURS: Final = 730
+
+NewSettings = Callable[..., Settings]
+
+# USD per hour of the default fleet's five pools and of a system node, in two of the three regions that have
+# all of its types: AWS asks the same there. 500 requests a minute at 0.5 s each keep 4.2 nodes busy: five.
+PRICES: Final[Mapping[str, Mapping[str, float]]] = {
+    "us-east-1": {"inf2": 0.7582, "trn1": 1.34375, "g5": 1.006, "g6": 0.8048, "system": 0.1008},
+    "us-west-2": {"inf2": 0.7582, "trn1": 1.34375, "g5": 1.006, "g6": 0.8048, "system": 0.1008},
+}
+
+
+def by_name(found: Estimate) -> dict[str, Line]:
+    """The lines by their names."""
+    return {line.name: line for line in (*found.pools, *found.fixed)}
+
+
+def amounts(line: Line) -> tuple[float, float, float]:
+    """USD per month at the minimum, typically and at the maximum."""
+    return line.minimum, line.typical, line.maximum
+
+
+@pytest.mark.parametrize("region", PRICES)
+def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_settings: NewSettings) -> None:
+    """Every line: nodes times price times 730 hours, and the fixed parts by AWS's published prices."""
+    lines = by_name(estimate(new_settings(region=region), 500))
+    usd = PRICES[region]
+    most = {
+        "inf2-neuron-on-demand": 40 * usd["inf2"],
+        "trn1-neuron-on-demand": 12 * usd["trn1"],
+        "g5-inductor-on-demand": 14 * usd["g5"],
+        "g6-inductor-on-demand": 20 * usd["g6"],
+        "g5-eager-on-demand": 20 * usd["g5"],
+    }
+    expected: dict[str, tuple[float, float, float]] = {
+        name: (0, 0, hourly * HOURS) for name, hourly in most.items()
+    }
+    expected["inf2-neuron-on-demand"] = (0, 5 * usd["inf2"] * HOURS, 40 * usd["inf2"] * HOURS)
+    expected |= {
+        "held back by the budget of 40 USD/hour": (0, 0, 40 * HOURS - sum(most.values()) * HOURS),
+        "EKS control plane": (73, 73, 73),
+        "system nodes, 2 x m7i.large": (2 * (usd["system"] * HOURS + 50 * 0.08),) * 3,
+        "NAT gateways, 1": (0.045 * HOURS,) * 3,
+        "public addresses, 1": (0.005 * HOURS,) * 3,
+        "load balancer": (0.0225 * HOURS,) * 3,
+        "volumes of the pools' nodes": (0, 5 * 150 * 0.08, 106 * 150 * 0.08),
+        "the loop: Lambda and DynamoDB": (43800 * (0.0000002 + 0.5 * 0.0000166667 + 18 * 0.000000625),) * 3,
+        "KMS key": (1, 1, 1),
+    }
+    for name, (minimum, typical, maximum) in expected.items():
+        assert amounts(lines[name]) == pytest.approx((minimum, typical, maximum), abs=0.005), name
+    # 500 images of 0.5 MB a minute are 15 GB an hour, one capacity unit each.
+    assert lines["load balancer capacity"].typical == pytest.approx(15 * 0.008 * HOURS)
+    # 44 metrics, 37 watched, a dashboard, the pager; 62 read each minute; 8 KB of log each minute.
+    cloudwatch = 44 * 0.30 + 37 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
+    assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
+    assert len(lines) == len(expected) + 2
+
+
+def test_another_regions_prices_are_its_own(new_settings: NewSettings) -> None:
+    """In Ireland inf2.xlarge costs 0.94775 and g5.xlarge 1.123 USD per hour; 500 rpm take 4 + 2 nodes."""
+    fleet = str(ROOT / "fleets/two-units.yaml")
+    lines = by_name(estimate(new_settings(region="eu-west-1", fleet_file=fleet), 500))
+    inf2, g5 = lines["inf2-neuron-on-demand"], lines["g5-inductor-on-demand"]
+    assert (inf2.nodes, g5.nodes) == ((1, 4, 4), (1, 2, 4))
+    assert amounts(inf2) == pytest.approx(tuple(nodes * 0.94775 * HOURS for nodes in (1, 4, 4)))
+    assert amounts(g5) == pytest.approx(tuple(nodes * 1.123 * HOURS for nodes in (1, 2, 4)))
+
+
+@pytest.mark.parametrize("region", PRICES)
+def test_the_total_is_the_sum_of_the_lines(region: str, new_settings: NewSettings) -> None:
+    """At every one of the three points."""
+    found = estimate(new_settings(region=region), 500)
+    lines = [amounts(line) for line in (*found.pools, *found.fixed)]
+    assert amounts(found.total) == pytest.approx(tuple(map(sum, zip(*lines, strict=True))))
+
+
+def test_spot_pools_hold_the_reserve_that_the_fleet_asks_for(new_settings: NewSettings) -> None:
+    """Half of the spot nodes may go at once, so twice as many run."""
+    settings = new_settings(fleet_file=str(ROOT / "fleets/spot-twins.yaml"))
+    found = by_name(estimate(settings, 500))
+    assert found["inf2-neuron-spot"].nodes == (0, 9, 40)
+    without = settings.model_copy(update={"fleet": settings.fleet.model_copy(update={"reserve": {}})})
+    assert by_name(estimate(without, 500))["inf2-neuron-spot"].nodes == (0, 5, 40)
+
+
+def test_more_demand_than_the_fleet_carries_is_said(new_settings: NewSettings) -> None:
+    """The typical month is then that of the budget, not of the demand."""
+    found = estimate(new_settings(), 100_000)
+    assert sum(line.typical for line in found.pools) <= 40 * HOURS
+    assert any("lack" in assumption for assumption in found.assumptions)
+    assert not any("lack" in assumption for assumption in estimate(new_settings(), 500).assumptions)
+
+
+def test_prices_that_stand_in_for_unknown_ones_are_said(new_settings: NewSettings) -> None:
+    """No figure pretends to be the region's when it is not."""
+    settings = new_settings(region="eu-west-1", fleet_file=str(ROOT / "fleets/cpu-laptop.yaml"))
+    told = " ".join(estimate(settings).assumptions)
+    assert "no price recorded in eu-west-1, " in told
+    assert "no price of m7i.large recorded in eu-west-1, that of us-east-1 stands in" in told
+    assert "no prices of services recorded in eu-west-1" in told
+    assert "recorded in us-east-1" not in " ".join(estimate(new_settings()).assumptions)
+
+
+def test_an_existing_network_is_not_paid_for_twice(new_settings: NewSettings) -> None:
+    """Its NAT gateways are there already."""
+    subnets = "use1-az4=subnet-0123abcd,use1-az5=subnet-4567cdef"
+    found = by_name(estimate(new_settings(vpc_id="vpc-0123abcd", private_subnets=subnets)))
+    assert found["NAT gateways, 0"].typical == 0
+
+
+def test_a_public_load_balancer_has_an_address_in_every_zone(new_settings: NewSettings) -> None:
+    """Public addresses are charged by the hour."""
+    zones = "use1-az4,use1-az5"
+    found = by_name(estimate(new_settings(public="true", zones=zones)))
+    assert found["public addresses, 3"].typical == pytest.approx(3 * 0.005 * HOURS)
+
+
+def test_every_metric_that_the_loop_puts_is_counted() -> None:
+    """What emf writes of one record, and a price per pool from signals."""
+    record = run(FLEET, [100] * 20).records[-1]
+    put = sum(len(metrics) for _, metrics in metrics_of(record, "cluster")) + len(FLEET.pools)
+    counted = module.FLEET_METRICS + len(FLEET.units) * module.UNIT_METRICS
+    assert put == counted + len(FLEET.pools) * module.POOL_METRICS
+
+
+def test_every_metric_that_an_alarm_watches_is_counted() -> None:
+    """AWS charges for each metric of each alarm."""
+    watched = sum(
+        sum("MetricStat" in query for query in alarm.get("Metrics", ())) or 1
+        for alarm in alarmed.resources("AWS::CloudWatch::Alarm")
+    )
+    fleet = alarmed.FLEET
+    counted = module.FLEET_ALARM_METRICS + len(fleet.units) * module.UNIT_ALARM_METRICS
+    assert watched == counted + len(fleet.pools) * module.POOL_ALARM_METRICS
+
+
+class CountingCloudWatch:
+    """Answers nothing and counts the metrics that are asked for."""
+
+    def __init__(self) -> None:
+        self.queries = 0
+
+    def get_metric_data(self, **asked: Any) -> dict[str, Any]:
+        """One answer without data."""
+        self.queries += len(asked["MetricDataQueries"])
+        return {"MetricDataResults": []}
+
+
+def test_every_metric_that_a_tick_reads_is_counted() -> None:
+    """AWS charges for each of them, every minute."""
+    listener = "arn:aws:elasticloadbalancing:us-east-1:111122223333:listener/app/fulcrum/0123/4567"
+    group = "arn:aws:elasticloadbalancing:us-east-1:111122223333:targetgroup/unit/89ab"
+    environment = Environment(
+        fleet_parameter="/fleet",
+        pause_parameter="/pause",
+        cluster_name="cluster",
+        listener_arn=listener,
+        units={unit.name: Deployment(group, {}) for unit in FLEET.units},
+        state_table="table",
+    )
+    cloudwatch = CountingCloudWatch()
+    reader = MetricsReader(cloudwatch, environment)
+    reader.traffic(FLEET, 1_767_225_600.0)
+    reader.prices(FLEET, 1_767_225_600.0)
+    counted = module.FLEET_READS + len(FLEET.units) * module.UNIT_READS
+    assert cloudwatch.queries == counted + len(FLEET.pools) * module.POOL_READS

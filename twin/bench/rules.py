@@ -1,0 +1,342 @@
+"""The rules that the loop never breaks, each a check of one tick: what went in and what was decided.
+
+The checks see only the decision's outside: what was sensed, what was written and what is remembered.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
+
+from control_lambda.core.demand.forecast import STALE_SECONDS
+from control_lambda.core.fleet import Fleet, Pool
+from control_lambda.core.model import (
+    Decision,
+    Kind,
+    Minute,
+    Mode,
+    PoolSignals,
+    Snapshot,
+    State,
+    state_from_json,
+    state_to_json,
+)
+from control_lambda.core.reasons import Code
+from control_lambda.core.supply import refusals
+from control_lambda.core.supply.trust import TRUSTED_ERRORS
+from control_lambda.core.traffic.weights import to_shares
+
+Decide = Callable[[Snapshot, State, Fleet], tuple[Decision, State]]
+
+HIGHEST_WEIGHT: Final = 999
+MOST_A_TICK: Final = 0.20
+MOST_FOR_NEW: Final = 0.05
+# Integer weights cannot hit a share closer than this.
+ROUNDING: Final = 0.002
+USD_TOLERANCE: Final = 1e-6
+# Every so many ticks a decision is made again: it costs as much as the first time.
+REPEAT_EVERY: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick of a history.
+
+    `refused` holds the pools that were refused a launch since a node of their family was last granted,
+    `returning` the units that had no ready node lately.
+    """
+
+    fleet: Fleet
+    snapshot: Snapshot
+    before: State
+    decision: Decision
+    after: State
+    refused: frozenset[str]
+    returning: frozenset[str]
+    decide: Decide
+
+    def sizable(self) -> Iterator[tuple[Pool, PoolSignals]]:
+        """The pools whose size can be changed now."""
+        for pool in self.fleet.pools:
+            signals = self.snapshot.pools.get(pool.name)
+            if signals is not None and not signals.held:
+                yield pool, signals
+
+    def size(self, pool: str) -> int:
+        """The desired size of a sensed pool once the decision is written."""
+        return self.decision.sizes.get(pool, self.snapshot.pools[pool].desired)
+
+    def ready(self, unit: str) -> int | None:
+        """The unit's ready nodes, interrupted ones included; None when one of its pools was not sensed."""
+        pools = self._pools(unit)
+        return None if None in pools else sum(len(signals.ready) for signals in pools if signals)
+
+    def staying(self, unit: str) -> int:
+        """The unit's ready nodes that were sensed and are not announced to leave."""
+        return sum(len(signals.ready - self.after.leaving.keys()) for signals in self._pools(unit) if signals)
+
+    def kept(self, unit: str) -> int:
+        """Those of them that surely stay when the groups shrink to the sizes of this tick."""
+        kept = 0
+        for pool, signals in self._sensed(unit):
+            removed = max(0, signals.in_service - self.size(pool))
+            kept += max(0, len(signals.ready - self.after.leaving.keys()) - removed)
+        return kept
+
+    def _sensed(self, unit: str) -> Iterator[tuple[str, PoolSignals]]:
+        for pool in self.fleet.pools:
+            signals = self.snapshot.pools.get(pool.name)
+            if signals is not None and self.fleet.unit_of[pool.name].name == unit:
+                yield pool.name, signals
+
+    def _pools(self, unit: str) -> list[PoolSignals | None]:
+        return [
+            self.snapshot.pools.get(pool.name)
+            for pool in self.fleet.pools
+            if self.fleet.unit_of[pool.name].name == unit
+        ]
+
+
+class Rule(NamedTuple):
+    """A rule in one sentence, and the check that yields what breaks it."""
+
+    sentence: str
+    broken: Callable[[Tick], Iterator[str]]
+
+
+def violations(tick: Tick) -> list[str]:
+    """What the tick breaks: the rule's name, its sentence and what is wrong."""
+    return [f"{name}: {rule.sentence} {wrong}" for name, rule in RULES.items() for wrong in rule.broken(tick)]
+
+
+# --- Weights -------------------------------------------------------------------------------------------
+
+
+def _weights_are_valid(tick: Tick) -> Iterator[str]:
+    weights = tick.after.weights
+    if set(weights) != {unit.name for unit in tick.fleet.units}:
+        yield f"units {sorted(weights)}"
+    for unit, weight in weights.items():
+        if type(weight) is not int or not 0 <= weight <= HIGHEST_WEIGHT:
+            yield f"{unit}: {weight!r}"
+
+
+def _something_serves(tick: Tick) -> Iterator[str]:
+    ready = [unit.name for unit in tick.fleet.units if tick.ready(unit.name)]
+    if ready and not any(tick.after.weights.values()):
+        yield f"ready: {ready}"
+
+
+def _no_dead_weight(tick: Tick) -> Iterator[str]:
+    others_stay = any(tick.staying(unit.name) for unit in tick.fleet.units)
+    for unit, weight in tick.after.weights.items():
+        ready = tick.ready(unit)
+        if weight and ready is not None and (ready == 0 or (others_stay and not tick.staying(unit))):
+            yield f"{unit}: weight {weight}, {ready} ready, {tick.staying(unit)} staying"
+
+
+def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
+    left = {unit.name: tick.ready(unit.name) for unit in tick.fleet.units}
+    for pool, signals in tick.sizable():
+        unit = tick.fleet.unit_of[pool.name].name
+        now = left[unit]
+        # What stands above a maximum that the owner has lowered goes by the owner's will.
+        standing = min(signals.in_service, pool.nodes.max)
+        if now is not None:
+            left[unit] = now - min(len(signals.ready), max(0, standing - tick.size(pool.name)))
+    if not any(left.values()):
+        return  # a fleet that nobody uses may be sized to nothing
+    for unit, count in left.items():
+        if tick.after.weights.get(unit) and count == 0:
+            yield f"{unit}: weight {tick.after.weights[unit]}, its last ready node leaves"
+
+
+def _refusal_takes_no_weight(tick: Tick) -> Iterator[str]:
+    kept = tuple(item for item in tick.snapshot.evidence if item.kind is Kind.INTERRUPTION)
+    refused = {
+        tick.fleet.unit_of[item.pool].name
+        for item in tick.snapshot.evidence
+        if item not in kept and item.pool in tick.fleet.unit_of
+    }
+    if not refused:
+        return
+    _, quiet = tick.decide(replace(tick.snapshot, evidence=kept), tick.before, tick.fleet)
+    for unit in sorted(refused):
+        if quiet.weights.get(unit) and tick.staying(unit) and not tick.after.weights.get(unit):
+            yield f"{unit}: {tick.staying(unit)} ready, weight {quiet.weights[unit]} without refusal"
+
+
+def _shares_ramp(tick: Tick) -> Iterator[str]:
+    limits = _ramp_limits(tick)
+    standing = tick.before.weights or tick.snapshot.weights or {}
+    for unit, share in to_shares(tick.after.weights).items() if limits else ():
+        bound = unit not in standing or unit in tick.returning
+        if bound and share > limits[unit] + ROUNDING and _rest_carries(tick, unit, limits):
+            yield f"{unit}: {share:.3f}, at most {limits[unit]:.3f}"
+
+
+def _ramp_limits(tick: Tick) -> dict[str, float]:
+    """How far each unit's share may rise, where anything that had traffic still serves."""
+    reports = tick.decision.units
+    standing = to_shares(tick.before.weights or tick.snapshot.weights or {})
+    alive = {unit: standing.get(unit, 0.0) for unit, report in reports.items() if report.ready}
+    whole = sum(alive.values())
+    if not whole:
+        return {}
+    return {
+        unit: alive.get(unit, 0.0) / whole + (MOST_A_TICK if unit in standing else MOST_FOR_NEW)
+        for unit in reports
+    }
+
+
+def _rest_carries(tick: Tick, unit: str, limits: Mapping[str, float]) -> bool:
+    """Whether the other units, within their own limits, surely carry what `unit` must leave to them.
+
+    A unit of n nodes carries at least n times what one node carries. Nodes that a lowered maximum takes away
+    in this tick carry nothing.
+    """
+    demand = tick.decision.demand_rpm
+    rest = [
+        min(tick.kept(name) * report.trusted_rpm, (limits[name] - ROUNDING) * demand)
+        for name, report in tick.decision.units.items()
+        if name != unit
+    ]
+    return any(rest) and sum(rest) >= (1 - limits[unit] + ROUNDING) * demand
+
+
+# --- Sizes ---------------------------------------------------------------------------------------------
+
+
+def _sizes_keep_limits(tick: Tick) -> Iterator[str]:
+    for pool, _ in tick.sizable():
+        least, most, size = pool.nodes.min, pool.nodes.max, tick.size(pool.name)
+        if type(size) is not int or not least <= size <= most:
+            yield f"{pool.name}: {size!r}, valid {least} to {most}"
+    for name in tick.decision.sizes.keys() - {pool.name for pool, _ in tick.sizable()}:
+        yield f"{name}: written although it is held or was not sensed"
+
+
+def _budget_holds(tick: Tick) -> Iterator[str]:
+    reports, budget = tick.decision.pools, tick.fleet.budget_usd_per_hour
+    sizes = {name: report.desired for name, report in reports.items()}
+    planned = {name: report.planned for name, report in reports.items()}
+    for what, nodes in (("decided", sizes), ("planned", planned)):
+        cost = sum(nodes[name] * report.price for name, report in reports.items())
+        if cost <= budget + USD_TOLERANCE:
+            continue
+        if Code.BUDGET not in {reason.code for reason in tick.decision.reasons}:
+            yield f"{cost:.2f} USD per hour {what}, {budget:.2f} allowed: no reason"
+        for pool, signals in tick.sizable():
+            if nodes[pool.name] > max(signals.in_service, pool.nodes.min):
+                yield f"{pool.name}: {nodes[pool.name]} {what} at {cost:.2f} of {budget:.2f} USD per hour"
+
+
+def _stale_data_holds(tick: Tick) -> Iterator[str]:
+    """The budget comes first: above it what was lost is not replaced."""
+    age, decision = tick.decision.signal_age_seconds, tick.decision
+    if age is not None and age <= STALE_SECONDS:
+        return
+    held = {pool.name: _clamped(pool, signals.desired) for pool, signals in tick.sizable()}
+    cost = sum(held.get(name, report.desired) * report.price for name, report in decision.pools.items())
+    for pool, signals in tick.sizable():
+        replaces = decision.pools[pool.name].available and cost <= tick.fleet.budget_usd_per_hour
+        lowest = signals.desired if replaces else min(signals.in_service, signals.desired)
+        if not _clamped(pool, lowest) <= tick.size(pool.name) <= held[pool.name]:
+            yield f"{pool.name}: {signals.desired} -> {tick.size(pool.name)}, {signals.in_service} in service"
+
+
+def _clamped(pool: Pool, nodes: int) -> int:
+    return min(max(nodes, pool.nodes.min), pool.nodes.max)
+
+
+def _refusal_caps(tick: Tick) -> Iterator[str]:
+    for pool, signals in tick.sizable():
+        late = refusals.overdue(signals, tick.fleet.unit_of[pool.name], tick.snapshot.at)
+        if pool.name not in tick.refused and not late:
+            continue
+        probe = 0 if signals.starting else 1
+        most = max(signals.in_service + probe, pool.nodes.min)
+        size, planned = tick.size(pool.name), tick.decision.pools[pool.name].planned
+        if max(size, planned) > most:
+            yield f"{pool.name}: desired {size}, planned {planned}, {signals.in_service} in service"
+
+
+# --- Mode, signals and memory --------------------------------------------------------------------------
+
+
+def _only_shortage_flips(tick: Tick) -> Iterator[str]:
+    if tick.before.mode is not Mode.COST or tick.after.mode is not Mode.CAPACITY:
+        return
+    if not any(refusal.kind is Kind.SHORTAGE and refusal.count for refusal in tick.after.refusals.values()):
+        yield f"remembered: {sorted(refusal.kind for refusal in tick.after.refusals.values())}"
+
+
+def _errors_hide_latency(tick: Tick) -> Iterator[str]:
+    for name, report in tick.decision.units.items():
+        minutes = tick.snapshot.minutes.get(name, ())
+        if minutes and report.p95_seconds is not None and _error_share(minutes[-1]) > TRUSTED_ERRORS:
+            yield f"{name}: {report.p95_seconds} s at {_error_share(minutes[-1]):.1%} errors"
+
+
+def _error_share(minute: Minute) -> float:
+    return (minute.errors or 0.0) / max(minute.requests or 0.0, 1.0)
+
+
+def _same_again(tick: Tick) -> Iterator[str]:
+    """The state goes through JSON on the way, as it does between two real ticks."""
+    if tick.decision.tick % REPEAT_EVERY:
+        return
+    before = state_from_json(state_to_json(tick.before))
+    if before != tick.before:
+        yield "the state changes on its way through JSON"
+    decision, after = tick.decide(tick.snapshot, before, tick.fleet)
+    if decision != tick.decision:
+        yield "another decision"
+    if after != tick.after:
+        yield "another state"
+
+
+def _nothing_from_the_future(tick: Tick) -> Iterator[str]:
+    now, state = tick.snapshot.at, tick.after
+    longest = max(refusals.LONGEST_BACK_OFF.values())
+    remembered = {
+        "demand": float(state.demand.minute),
+        "mode": state.mode_since,
+        "tick": state.at,
+        "peaks": max((at for at, _ in state.peaks), default=0.0),
+        "refusals": max((refusal.at for refusal in state.refusals.values()), default=0.0),
+        "back-off": max((refusal.until for refusal in state.refusals.values()), default=0.0) - longest,
+        "interruptions": max(state.leaving.values(), default=0.0) - refusals.INTERRUPTION_SECONDS,
+    }
+    yield from (f"{name}: {at - now:.0f} s ahead" for name, at in remembered.items() if at > now + 1)
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "valid-weights": Rule("Every unit has a weight, an integer from 0 to 999.", _weights_are_valid),
+    "something-serves": Rule("A weight is positive while any unit is ready.", _something_serves),
+    "no-dead-weight": Rule("No weight goes to a unit without a ready node.", _no_dead_weight),
+    "no-shrinking-under-traffic": Rule(
+        "No unit keeps weight whose last ready node is taken away, while another has one.",
+        _no_shrinking_under_traffic,
+    ),
+    "refusal-takes-no-weight": Rule(
+        "A refused launch never takes weight from ready nodes.", _refusal_takes_no_weight
+    ),
+    "ramp": Rule(
+        "A returning unit's share rises by at most 20 points a tick, a new one's to at most 5, unless the "
+        "rest cannot carry demand.",
+        _shares_ramp,
+    ),
+    "limits": Rule("min <= desired <= max; what cannot be changed is not written.", _sizes_keep_limits),
+    "budget": Rule("Beyond the budget nothing grows, and a reason says so.", _budget_holds),
+    "stale-holds": Rule("Missing or stale data holds sizes.", _stale_data_holds),
+    "refusal-caps": Rule(
+        "A refused or overdue pool is planned and desired at what is in service plus one probe at most.",
+        _refusal_caps,
+    ),
+    "only-shortage-flips": Rule("Only shortage leads to capacity mode.", _only_shortage_flips),
+    "errors-hide-latency": Rule(
+        "A latency percentile is not trusted above 1 % errors.", _errors_hide_latency
+    ),
+    "same-again": Rule("The same inputs give the same decision, also through JSON.", _same_again),
+    "nothing-from-the-future": Rule("Nothing is remembered from the future.", _nothing_from_the_future),
+}

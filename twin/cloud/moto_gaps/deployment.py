@@ -1,0 +1,111 @@
+"""The deployed fleet as AWS holds it: names and identifiers over the twin's `Nodes`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from control_lambda.core.fleet import MAX_NODES, Fleet, Pool
+from control_lambda.core.names import LOAD_BALANCER, TARGET_GROUP
+from twin.cloud.moto_gaps.protocol import REGION, stable_id
+from twin.world.nodes import Node, Nodes
+
+# An instance is Pending until EC2 reports it running, about half a minute after its launch.
+PENDING_SECONDS: Final = 30.0
+
+
+@dataclass(slots=True)
+class Limits:
+    """How few and how many nodes an Auto Scaling group takes; the stack declares 0 and EKS's limit."""
+
+    min: int = 0
+    max: int = MAX_NODES
+
+
+@dataclass(slots=True)
+class Deployment:
+    """One fleet in one account.
+
+    A node group is named as its pool. `target_groups` maps a unit to its target group's ARN,
+    `busy_until` a pool to when its node group is ACTIVE again.
+    """
+
+    account: str
+    fleet: Fleet
+    nodes: Nodes
+    cluster: str
+    target_groups: Mapping[str, str]
+    load_balancer: str
+    limits: dict[str, Limits] = field(init=False)
+    busy_until: dict[str, float] = field(init=False, default_factory=dict)
+    pool_of_group: Mapping[str, Pool] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.limits = {pool.name: Limits() for pool in self.fleet.pools}
+        self.pool_of_group = {self.group(pool.name): pool for pool in self.fleet.pools}
+
+    @property
+    def time(self) -> float:
+        """Now (epoch seconds): the nodes' clock is the cloud's."""
+        return self.nodes.now
+
+    def pool(self, name: str) -> Pool:
+        """The fleet's pool of that name.
+
+        Raises:
+            ValueError: there is none.
+        """
+        if name not in self.fleet.pool_named:
+            raise ValueError(f"no pool {name!r}; valid: {', '.join(self.fleet.pool_named)}")
+        return self.fleet.pool_named[name]
+
+    def group(self, pool: str) -> str:
+        """The name that EKS gives the node group's Auto Scaling group."""
+        return f"eks-{pool}-{stable_id(self.cluster, pool)}"
+
+    def group_arn(self, pool: str) -> str:
+        """The ARN of the pool's Auto Scaling group."""
+        identity = stable_id(self.account, self.cluster, pool)
+        return (
+            f"arn:aws:autoscaling:{REGION}:{self.account}:autoScalingGroup:{identity}"
+            f":autoScalingGroupName/{self.group(pool)}"
+        )
+
+    def is_busy(self, pool: str) -> bool:
+        """Whether the pool's node group is UPDATING."""
+        return self.time < self.busy_until.get(pool, self.time)
+
+    def hosts(self, unit: str) -> list[Node]:
+        """The unit's nodes, of all its pools, that are registered or draining as targets."""
+        pools = [pool.name for pool in self.fleet.pools if pool.unit == unit]
+        return [node for pool in pools for node in self.nodes.existing(pool)]
+
+    def dimensions(self, unit: str) -> Mapping[str, str]:
+        """The dimensions of the unit's load balancer metrics.
+
+        Raises:
+            ValueError: the fleet has no such unit.
+        """
+        if unit not in self.target_groups:
+            raise ValueError(f"no unit {unit!r}; valid: {', '.join(self.target_groups)}")
+        group = self.target_groups[unit].rpartition(":")[2]
+        return {LOAD_BALANCER: metric_dimension(self.load_balancer), TARGET_GROUP: group}
+
+    def existing(self) -> Iterator[Node]:
+        """Every node that EC2 still shows."""
+        for pool in self.fleet.pools:
+            yield from self.nodes.existing(pool.name)
+
+    def is_pending(self, node: Node) -> bool:
+        """Whether EC2 has not reported the node running yet."""
+        return self.time < min(node.ready_at, node.launched_at + PENDING_SECONDS)
+
+
+def metric_dimension(load_balancer: str) -> str:
+    """The load balancer's name in its metrics: what follows `loadbalancer/` in its ARN."""
+    return load_balancer.partition(":loadbalancer/")[2]
+
+
+def address(node: Node) -> str:
+    """The node's private IP address, by its number; its one pod's target has the same."""
+    number = int(node.id.removeprefix("i-"), 16)
+    return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"

@@ -1,0 +1,152 @@
+"""How AWS tells that a launch was refused or a node is taken away: texts, activities and events.
+
+Texts: "Troubleshoot issues in Amazon EC2 Auto Scaling: EC2 instance launch failures" in the EC2 Auto
+Scaling User Guide and "Error codes" in the EC2 API Reference, prefixed as groups with a mixed instances
+policy prefix them. Event shapes: "EventBridge events for EC2 Auto Scaling" in the same guide, "Spot
+Instance interruption notices" and "EC2 instance rebalance recommendations" in the EC2 User Guide.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from control_lambda.core.model import Kind
+from twin.cloud.moto_gaps.deployment import Deployment
+from twin.cloud.moto_gaps.protocol import REGION, ZONE, Result, iso, stable_id
+from twin.world.nodes import Event, Interrupted, Refused
+
+SUBNET: Final = "subnet-0fulcrum00000001"
+
+ON_DEMAND_TEXTS: Final[Mapping[Kind, str]] = {
+    Kind.SHORTAGE: (
+        "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
+        "Availability Zone you requested ({zone}). Our system will be working on provisioning additional "
+        "capacity. You can currently get {type} capacity by not specifying an Availability Zone in your "
+        "request or choosing us-east-1b, us-east-1c."
+    ),
+    Kind.QUOTA: (
+        "VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU limit of 32 "
+        "allows for the instance bucket that the specified instance type belongs to. Please visit "
+        "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
+    ),
+    Kind.UNSUPPORTED: (
+        "Unsupported - Your requested instance type ({type}) is not supported in your requested "
+        "Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or "
+        "choosing us-east-1b, us-east-1c."
+    ),
+    Kind.NO_ADDRESSES: (
+        "InsufficientFreeAddressesInSubnet - There are not enough free addresses in subnet '{subnet}' to "
+        "satisfy the requested number of instances."
+    ),
+    Kind.PERMISSION: "UnauthorizedOperation - You are not authorized to perform this operation.",
+    Kind.UNKNOWN: "InternalError - An internal error has occurred.",
+}
+
+SPOT_TEXTS: Final[Mapping[Kind, str]] = {
+    **ON_DEMAND_TEXTS,
+    Kind.SHORTAGE: (
+        "InsufficientInstanceCapacity - There is no Spot capacity available that matches your request."
+    ),
+    Kind.QUOTA: "MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
+}
+
+
+def status_message(deployment: Deployment, refused: Refused) -> str:
+    """The text of AWS for the refusal; as in AWS, it ends with a sentence about the launch.
+
+    Raises:
+        ValueError: no launch is refused for that kind.
+    """
+    pool = deployment.fleet.pool_named[refused.pool]
+    texts = SPOT_TEXTS if pool.market == "spot" else ON_DEMAND_TEXTS
+    if refused.kind not in texts:
+        raise ValueError(f"no launch is refused as {refused.kind}; valid: {', '.join(texts)}")
+    market = "Spot" if pool.market == "spot" else "On-Demand"
+    instance_type = deployment.fleet.unit_of[refused.pool].instance_type
+    text = texts[refused.kind].format(type=instance_type, zone=ZONE, subnet=SUBNET)
+    return f"Could not launch {market} Instances. {text} Launching EC2 instance failed."
+
+
+def activity(deployment: Deployment, refused: Refused) -> Result:
+    """The refusal as a failed scaling activity."""
+    return {
+        "ActivityId": _activity_id(deployment, refused),
+        "AutoScalingGroupName": deployment.group(refused.pool),
+        "AutoScalingGroupARN": deployment.group_arn(refused.pool),
+        "Description": "Launching a new EC2 instance.  Status Reason: " + status_message(deployment, refused),
+        "Cause": _cause(refused),
+        "StartTime": refused.at,
+        "EndTime": refused.at,
+        "StatusCode": "Failed",
+        "StatusMessage": status_message(deployment, refused),
+        "Progress": 100,
+        "Details": f'{{"Subnet ID":"{SUBNET}","Availability Zone":"{ZONE}"}}',
+    }
+
+
+def eventbridge(deployment: Deployment, event: Event) -> Mapping[str, Any]:
+    """What EventBridge delivers for the event."""
+    if isinstance(event, Refused):
+        return _launch_unsuccessful(deployment, event)
+    return _interruption_warning(deployment, event)
+
+
+def rebalance_recommendation(deployment: Deployment, instance: str) -> Mapping[str, Any]:
+    """What EventBridge delivers when the node runs an elevated risk of interruption."""
+    detail = {"instance-id": instance}
+    kind = "EC2 Instance Rebalance Recommendation"
+    return _event(deployment, kind, "aws.ec2", deployment.time, _instance_arn(instance), detail)
+
+
+def _launch_unsuccessful(deployment: Deployment, refused: Refused) -> Mapping[str, Any]:
+    detail = {
+        "StatusCode": "Failed",
+        "AutoScalingGroupName": deployment.group(refused.pool),
+        "ActivityId": _activity_id(deployment, refused),
+        "Details": {"Availability Zone": ZONE, "Subnet ID": SUBNET},
+        "RequestId": _activity_id(deployment, refused),
+        "StatusMessage": status_message(deployment, refused),
+        "StartTime": iso(refused.at),
+        "EndTime": iso(refused.at),
+        "EC2InstanceId": "",
+        "Cause": _cause(refused),
+    }
+    kind = "EC2 Instance Launch Unsuccessful"
+    arn = deployment.group_arn(refused.pool)
+    return _event(deployment, kind, "aws.autoscaling", refused.at, arn, detail)
+
+
+def _interruption_warning(deployment: Deployment, event: Interrupted) -> Mapping[str, Any]:
+    detail = {"instance-id": event.node, "instance-action": "terminate"}
+    kind = "EC2 Spot Instance Interruption Warning"
+    return _event(deployment, kind, "aws.ec2", event.at, _instance_arn(event.node), detail)
+
+
+def _event(
+    deployment: Deployment, kind: str, source: str, at: float, resource: str, detail: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    return {
+        "version": "0",
+        "id": stable_id(kind, resource, at),
+        "detail-type": kind,
+        "source": source,
+        "account": deployment.account,
+        "time": iso(at),
+        "region": REGION,
+        "resources": [resource],
+        "detail": detail,
+    }
+
+
+def _instance_arn(instance: str) -> str:
+    return f"arn:aws:ec2:{ZONE}:instance/{instance}"
+
+
+def _activity_id(deployment: Deployment, refused: Refused) -> str:
+    return stable_id(deployment.group(refused.pool), refused.at)
+
+
+def _cause(refused: Refused) -> str:
+    return (
+        f"At {iso(refused.at)} an instance was started in response to a difference between desired and "
+        "actual capacity."
+    )

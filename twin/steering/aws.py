@@ -1,0 +1,119 @@
+"""How a world is steered through AWS: both Lambdas, as they are deployed, on an embedded cloud."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from control_lambda import handler, signals
+from control_lambda.aws.rule import ListenerRule
+from control_lambda.loop import iso_time
+from twin.cloud import embedded
+from twin.errors import InputError
+from twin.steering.steering import Record, the_decision
+from twin.world.nodes import Event
+from twin.world.plant import MINUTE_SECONDS, Served
+from twin.world.queues import LOST, NO_TARGET, NO_UNIT, SERVED
+from twin.world.world import World
+
+HOUR_SECONDS: Final = 3600
+
+
+class AwsSteering:
+    """A `twin.steering.steering.Steering` that reaches the loop only as AWS does; close it in the end.
+
+    The cloud shows the world's own nodes and reports every minute that ends. Scheduled times and events
+    go to the handlers, what signals invokes goes to the tick, and the world follows the rule. The `cloud`,
+    its `environ`, the tick's `ports` and `signals` are there for tests to starve and to look at.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.cloud = embedded.start()
+        self.environ: Mapping[str, str] = self.cloud.provision(world.fleet, nodes=world.nodes)
+        self.ports = handler.Ports.connect(self.environ, self.cloud.connect)
+        self.signals = signals.Signals.connect(self.environ, self.cloud.connect)
+        self._rule = ListenerRule(self.cloud.client("elbv2"), self.ports.environment)
+        self._rule.write(world.weights, world.fleet)
+        self._prices_read_at = -np.inf
+        world.observe(self._report_minute)
+
+    def close(self) -> None:
+        """Stop the cloud."""
+        self.cloud.close()
+
+    def schedule(self) -> Record | None:
+        """Run what EventBridge Scheduler runs now: hourly prices, and the minute's tick.
+
+        Raises:
+            InputError: two pools of one instance type and market have different prices.
+        """
+        self._read_prices()
+        return self._tick({"time": iso_time(self._world.now), "cause": "schedule"})
+
+    def react(self, events: Sequence[Event]) -> Record | None:
+        """Hand the events to signals, and to the tick what signals invokes it with."""
+        for event in self.cloud.told(events):
+            signals.run(event, self.signals)
+        return the_decision(self._tick(payload) for payload in self.cloud.invocations())
+
+    def _tick(self, event: Mapping[str, Any]) -> Record:
+        record = handler.run(event, self.ports)
+        self._world.weights = self._rule.weights(self._world.fleet)
+        return record
+
+    def _read_prices(self) -> None:
+        """At the first tick of each hour set the prices that the trace has, and have signals read them."""
+        now = self._world.now
+        quoted = _quoted_prices(self._world)
+        if not quoted or now // HOUR_SECONDS == self._prices_read_at // HOUR_SECONDS:
+            return
+        for pool, price in quoted.items():
+            self.cloud.set_price(pool, price)
+        signals.run({"prices": True, "time": iso_time(now)}, self.signals)
+        self._prices_read_at = now
+
+    def _report_minute(self, start: int, served: Served) -> None:
+        """Have the load balancer report the minute that has just ended."""
+        self.cloud.advance(start + MINUTE_SECONDS)
+        for index, unit in enumerate(self._world.fleet.units):
+            outcome, latency = served.outcome[served.unit == index], served.latency[served.unit == index]
+            self.cloud.put_minute(
+                unit.name,
+                start,
+                latency[outcome == SERVED],
+                errors=_count(outcome, LOST),
+                unanswered=len(outcome) - _count(outcome, SERVED),
+            )
+        self.cloud.put_untargeted(
+            start,
+            fixed_responses=_count(served.outcome, NO_UNIT),
+            without_target=_count(served.outcome, NO_TARGET),
+        )
+
+
+def _count(outcomes: NDArray[np.int8], outcome: int) -> int:
+    return int(np.count_nonzero(outcomes == outcome))
+
+
+def _quoted_prices(world: World) -> dict[str, float]:
+    """Every pool's quoted price; none without a price trace.
+
+    Raises:
+        InputError: AWS could not quote them, since it has one price for an instance type in a market.
+    """
+    quoted: dict[str, float] = {}
+    first: dict[tuple[str, str], str] = {}
+    for pool in world.fleet.pools:
+        price = world.quoted_price(pool.name)
+        if price is None:
+            continue
+        quoted[pool.name] = price
+        same = first.setdefault((world.fleet.unit_of[pool.name].instance_type, pool.market), pool.name)
+        if price != quoted[same]:
+            raise InputError(
+                f"prices: {price:g} for {pool.name} and {quoted[same]:g} for {same}; valid through aws: one "
+                "price for all pools of an instance type and market"
+            )
+    return quoted
