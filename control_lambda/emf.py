@@ -6,7 +6,7 @@ from typing import Final
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from control_lambda.core import names
-from control_lambda.core.model import Kind, Mode
+from control_lambda.core.model import EvidenceKind, Mode
 from control_lambda.core.reasons import Code
 from control_lambda.environment import Environment
 from control_lambda.loop import LEASE_HELD, Record
@@ -67,8 +67,8 @@ def _of_fleet(record: Record) -> Metrics:
         names.MODE: (MetricUnit.NoUnit, _MODES[Mode(record["mode"])]),
         names.TICK_FAILURES: (MetricUnit.Count, len(record["failures"])),
         names.LEASE_HELD: (MetricUnit.Count, 0),
-        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(Kind.SHORTAGE, record)),
-        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(Kind.QUOTA, record) > 0)),
+        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
+        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
         names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
     }
     for metric, code in _FLAGS:
@@ -90,7 +90,7 @@ def _is_overwritten(record: Record) -> bool:
     )
 
 
-def _pools_with(evidence: Kind, record: Record) -> int:
+def _pools_with(evidence: EvidenceKind, record: Record) -> int:
     return sum(pool["evidence"] == evidence for pool in record["pools"].values())
 
 

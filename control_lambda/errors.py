@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 
 
 class NotDeployedError(Exception):
@@ -49,9 +49,9 @@ _BUSY: Final = frozenset(
 
 # In this order: the first words found decide, so that a quota, a full subnet or a missing offering is
 # never read as a shortage.
-_REFUSALS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
+_REFUSALS: Final[tuple[tuple[EvidenceKind, tuple[str, ...]], ...]] = (
     (
-        Kind.QUOTA,
+        EvidenceKind.QUOTA,
         (
             "VcpuLimitExceeded",
             "InstanceLimitExceeded",
@@ -59,9 +59,9 @@ _REFUSALS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
             "more vCPU capacity than your current vCPU limit",
         ),
     ),
-    (Kind.NO_ADDRESSES, ("InsufficientFreeAddresses", "not enough free addresses")),
+    (EvidenceKind.NO_ADDRESSES, ("InsufficientFreeAddresses", "not enough free addresses")),
     (
-        Kind.SHORTAGE,
+        EvidenceKind.SHORTAGE,
         (
             "InsufficientInstanceCapacity",
             "InsufficientCapacity",
@@ -73,18 +73,18 @@ _REFUSALS: Final[tuple[tuple[Kind, tuple[str, ...]], ...]] = (
         ),
     ),
     (
-        Kind.PERMISSION,
+        EvidenceKind.PERMISSION,
         ("UnauthorizedOperation", "AccessDenied", "not authorized", "KMS", "Client.InternalError"),
     ),
-    (Kind.UNSUPPORTED, ("Unsupported", "not supported in your requested Availability Zone")),
+    (EvidenceKind.UNSUPPORTED, ("Unsupported", "not supported in your requested Availability Zone")),
 )
 # EKS's own codes of node group issues that say what the text may not.
-_ISSUES: Final[Mapping[str, Kind]] = {
-    "InstanceLimitExceeded": Kind.QUOTA,
-    "InsufficientFreeAddresses": Kind.NO_ADDRESSES,
-    "AccessDenied": Kind.PERMISSION,
-    "AutoScalingGroupInvalidConfiguration": Kind.PERMISSION,
-    "NodeCreationFailure": Kind.NEVER_READY,
+_ISSUES: Final[Mapping[str, EvidenceKind]] = {
+    "InstanceLimitExceeded": EvidenceKind.QUOTA,
+    "InsufficientFreeAddresses": EvidenceKind.NO_ADDRESSES,
+    "AccessDenied": EvidenceKind.PERMISSION,
+    "AutoScalingGroupInvalidConfiguration": EvidenceKind.PERMISSION,
+    "NodeCreationFailure": EvidenceKind.NEVER_READY,
 }
 
 
@@ -119,7 +119,7 @@ def is_busy(error: BaseException) -> bool:
     return code_of(error) in _BUSY
 
 
-def kind_of_refusal(text: str, issue_code: str = "") -> Kind:
+def kind_of_refusal(text: str, issue_code: str = "") -> EvidenceKind:
     """What a refused launch means, from AWS's words and, for node group health, the issue's code.
 
     The text wins, because EKS reports shortage, quota and missing offerings alike as
@@ -129,4 +129,4 @@ def kind_of_refusal(text: str, issue_code: str = "") -> Kind:
     for kind, words in _REFUSALS:
         if any(word.lower() in lowered for word in words):
             return kind
-    return _ISSUES.get(issue_code, Kind.UNKNOWN)
+    return _ISSUES.get(issue_code, EvidenceKind.UNKNOWN)

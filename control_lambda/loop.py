@@ -19,7 +19,7 @@ from control_lambda.core.fleet import Fleet, FleetError, fleet_from_json
 from control_lambda.core.model import (
     Decision,
     Evidence,
-    Kind,
+    EvidenceKind,
     PoolReport,
     Reason,
     Snapshot,
@@ -254,7 +254,7 @@ def _is_news(evidence: tuple[Evidence, ...], state: State) -> bool:
     fleet, _ = _last_good(state)
     if fleet is None:
         return bool(evidence)
-    announced = {item.node for item in evidence if item.kind is Kind.INTERRUPTION}
+    announced = {item.node for item in evidence if item.kind is EvidenceKind.INTERRUPTION}
     refusals = remember(state.refusals, evidence, fleet)
     return refusals != dict(state.refusals) or not announced <= state.leaving.keys()
 

@@ -21,7 +21,7 @@ from control_lambda.aws.prices import PriceReader
 from control_lambda.aws.world import CONFIG, MakeClient
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
-from control_lambda.core.model import Evidence, Kind, plain
+from control_lambda.core.model import Evidence, EvidenceKind, plain
 from control_lambda.environment import Environment
 from control_lambda.errors import is_missing, kind_of_refusal
 
@@ -98,7 +98,7 @@ class Signals:
         pool = self._pool_of_instance(node)
         if pool is None:
             return {"ignored": f"{node} is none of this fleet's nodes"}
-        return self._announce(event, Evidence(pool, Kind.INTERRUPTION, _seconds(event), node=node))
+        return self._announce(event, Evidence(pool, EvidenceKind.INTERRUPTION, _seconds(event), node=node))
 
     def at_risk(self, event: Mapping[str, Any]) -> Answer:
         """A node that AWS may take away: no evidence, since it still serves, but a look at once."""

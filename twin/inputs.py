@@ -10,7 +10,7 @@ from typing import Any
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.fleet_file import load_fleet
 from twin.errors import InputError
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices, parse_map
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace, parse_map
 from twin.world.world import EPOCH, Scenario
 
 
@@ -48,7 +48,7 @@ def load_scenario(inputs: Inputs) -> Scenario:
         fleet=fleet,
         demand=Demand.read(inputs.demand, inputs.options, seed=inputs.seed, epoch=EPOCH),
         capacity=_capacity(inputs, fleet),
-        prices=Prices.read(inputs.prices, fleet) if inputs.prices else Prices({}),
+        prices=PriceTrace.read(inputs.prices, fleet) if inputs.prices else PriceTrace({}),
         seed=inputs.seed,
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, Kind, Minute
+from control_lambda.core.model import Evidence, EvidenceKind, Minute
 from control_lambda.environment import Environment, target_group_dimension
 from control_lambda.errors import IncompleteAnswerError
 
@@ -23,19 +23,19 @@ PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
 
 # The kinds that signals reads from refused launches; the others are not counted in CapacityErrors.
 REFUSALS: Final = (
-    Kind.SHORTAGE,
-    Kind.QUOTA,
-    Kind.UNSUPPORTED,
-    Kind.NO_ADDRESSES,
-    Kind.PERMISSION,
-    Kind.UNKNOWN,
+    EvidenceKind.SHORTAGE,
+    EvidenceKind.QUOTA,
+    EvidenceKind.UNSUPPORTED,
+    EvidenceKind.NO_ADDRESSES,
+    EvidenceKind.PERMISSION,
+    EvidenceKind.UNKNOWN,
 )
 
 Points = dict[int, float]  # start of the period (epoch seconds) to value
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
+class Counts:
     """The last minutes: per unit, without a target, and the launches refused in them."""
 
     minutes: Mapping[str, tuple[Minute, ...]]
@@ -50,7 +50,7 @@ class MetricsReader:
         self._client = client
         self._environment = environment
 
-    def traffic(self, fleet: Fleet, at: float) -> Traffic:
+    def traffic(self, fleet: Fleet, at: float) -> Counts:
         """The whole minutes of the window before `at`.
 
         Raises:
@@ -61,7 +61,7 @@ class MetricsReader:
         queries += self._untargeted_queries(fleet)
         queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in REFUSALS]
         points = self._read(queries, at, WINDOW_SECONDS)
-        return Traffic(
+        return Counts(
             {name: _minutes(name, points) for name in deployed},
             _summed(
                 points.get(_id("untargeted", metric), {})
@@ -129,7 +129,7 @@ class MetricsReader:
             )
         return queries
 
-    def _refusal_query(self, pool: str, kind: Kind) -> dict[str, Any]:
+    def _refusal_query(self, pool: str, kind: EvidenceKind) -> dict[str, Any]:
         dimensions = {names.FLEET: self._environment.cluster_name, names.POOL: pool, names.KIND: kind.value}
         return _query(
             _id("refused", pool, kind),

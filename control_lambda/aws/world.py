@@ -10,7 +10,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from control_lambda.aws.calls import Calls
-from control_lambda.aws.metrics import MetricsReader, Traffic
+from control_lambda.aws.metrics import Counts, MetricsReader
 from control_lambda.aws.nodes import NodesReader
 from control_lambda.aws.rule import ListenerRule
 from control_lambda.core.fleet import Fleet
@@ -82,7 +82,7 @@ class AwsSensors:
         has_rows = len(fleet.classes) > 1
         asked_rows = calls.ask("weights of classes", self._rule.class_weights, fleet) if has_rows else None
         nodes = self._nodes.read(calls, fleet, asked_prices, at)
-        traffic = calls.answer(asked_traffic) or Traffic({}, {}, ())
+        traffic = calls.answer(asked_traffic) or Counts({}, {}, ())
         self.group_names = nodes.group_names
         self.fleet = fleet
         return Snapshot(

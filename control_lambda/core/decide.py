@@ -8,7 +8,7 @@ from typing import Final
 
 from control_lambda.core import reasons, record
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
+from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.plan import planner, sizes
 from control_lambda.core.supply.supply import Supply, cost_per_hour
@@ -64,7 +64,7 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     As they stand while demand is stale.
     """
     if outlook.forecast.stale:
-        return sizes.standing_plan(outlook.supplies, outlook.tables, outlook.fleet)
+        return sizes.unchanged_plan(outlook.supplies, outlook.tables, outlook.fleet)
     if outlook.fleet.policy != "merit-order":
         shares = formula_shares(outlook, mode, _available(outlook))
         return sizes.shared_plan(
@@ -86,16 +86,16 @@ def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traff
     What that costs beyond the budget is not grown elsewhere.
     """
     busy = set(overloaded(outlook, traffic, wanted))
-    stands = {supply.pool.name: sizes.standing(supply) for supply in outlook.supplies}
+    now = {supply.pool.name: sizes.current(supply) for supply in outlook.supplies}
     kept = {
-        supply.pool.name: max(wanted[supply.pool.name], stands[supply.pool.name])
+        supply.pool.name: max(wanted[supply.pool.name], now[supply.pool.name])
         if supply.unit.name in busy
         else wanted[supply.pool.name]
         for supply in outlook.supplies
     }
     if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
         return kept
-    return {name: min(nodes, stands[name]) for name, nodes in kept.items()}
+    return {name: min(nodes, now[name]) for name, nodes in kept.items()}
 
 
 def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
@@ -126,7 +126,7 @@ def _available(outlook: Outlook) -> dict[str, bool]:
 
 
 def _is_short(supply: Supply) -> bool:
-    return supply.refusal is not None and supply.refusal.kind is Kind.SHORTAGE
+    return supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
 
 
 def _obtainable(supply: Supply) -> int:

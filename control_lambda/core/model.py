@@ -21,7 +21,7 @@ class Mode(StrEnum):
     CAPACITY = "capacity"
 
 
-class Kind(StrEnum):
+class EvidenceKind(StrEnum):
     """What a piece of evidence says about a pool."""
 
     SHORTAGE = "shortage"  # AWS has none left: the only kind that may flip the mode
@@ -42,7 +42,7 @@ class Evidence:
     """
 
     pool: str
-    kind: Kind
+    kind: EvidenceKind
     at: float
     zone: str = ""
     node: str = ""
@@ -179,7 +179,7 @@ class Refusal:
     has been proven since); `pool` is who was refused, `at` the latest evidence taken.
     """
 
-    kind: Kind
+    kind: EvidenceKind
     pool: str
     at: float
     until: float
@@ -299,7 +299,7 @@ def evidence_from_plain(raw: Any) -> Evidence:
     try:
         return Evidence(
             pool=str(raw["pool"]),
-            kind=Kind(raw["kind"]),
+            kind=EvidenceKind(raw["kind"]),
             at=float(raw["at"]),
             zone=str(raw.get("zone", "")),
             node=str(raw.get("node", "")),
@@ -330,7 +330,7 @@ def state_from_json(text: str) -> State:
                 "served": tuple(raw.get("served", ())),
                 "losses": {pool: Losses(**losses) for pool, losses in raw.get("losses", {}).items()},
                 "refusals": {
-                    key: Refusal(**{**refusal, "kind": Kind(refusal["kind"])})
+                    key: Refusal(**{**refusal, "kind": EvidenceKind(refusal["kind"])})
                     for key, refusal in raw["refusals"].items()
                 },
             }

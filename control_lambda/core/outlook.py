@@ -14,11 +14,11 @@ from control_lambda.core.demand.forecast import (
     saving_up_to,
 )
 from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
-from control_lambda.core.model import DemandMemory, Evidence, Forecast, Kind, Snapshot, State
+from control_lambda.core.model import DemandMemory, Evidence, EvidenceKind, Forecast, Snapshot, State
 from control_lambda.core.plan.staffing import carried_table
 from control_lambda.core.supply import losses, trust
 from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, overdue, remember
-from control_lambda.core.supply.supply import Supply, Tables, ready_by_unit, supplies
+from control_lambda.core.supply.supply import Supply, Tables, ready_by_unit, supplies_of
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
@@ -60,16 +60,16 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     since = before.demand.minute
     state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
     late_usd = worth.usd_per_late_request(fleet, tables)
-    found = supplies(snapshot, state, fleet, late_usd)
+    supplies = supplies_of(snapshot, state, fleet, late_usd)
     miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
     expected = look_ahead(state.demand, snapshot.at, horizon, miss_share)
-    forecast = _worth_carrying(expected, state.demand, found, tables, late_usd)
+    forecast = _worth_carrying(expected, state.demand, supplies, tables, late_usd)
     state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, start_seconds))
-    return Outlook(snapshot, before, state, fleet, forecast, tables, found, ready_by_unit(found))
+    return Outlook(snapshot, before, state, fleet, forecast, tables, supplies, ready_by_unit(supplies))
 
 
 def _worth_carrying(
-    forecast: Forecast, memory: DemandMemory, found: tuple[Supply, ...], tables: Tables, late_usd: float
+    forecast: Forecast, memory: DemandMemory, supplies: tuple[Supply, ...], tables: Tables, late_usd: float
 ) -> Forecast:
     """The forecast, its upper end lowered to what is worth carrying, but never below the mean."""
     if forecast.stale:
@@ -78,7 +78,7 @@ def _worth_carrying(
     def upper_at(saved: float) -> float:
         return saving_up_to(memory, forecast.mean, saved)
 
-    upper = worth.demand_worth_carrying(late_usd, found, tables, upper_at, forecast.upper)
+    upper = worth.demand_worth_carrying(late_usd, supplies, tables, upper_at, forecast.upper)
     return replace(forecast, upper=max(upper, min(forecast.mean, forecast.upper)))
 
 
@@ -144,7 +144,7 @@ def _served(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[str, ...]:
 
 def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
     return [
-        Evidence(name, Kind.NEVER_READY, snapshot.at)
+        Evidence(name, EvidenceKind.NEVER_READY, snapshot.at)
         for name, signals in snapshot.pools.items()
         if overdue(signals, fleet.unit_of[name], snapshot.at)
     ]
@@ -155,7 +155,7 @@ def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:
     announced = {
         item.node: min(item.at, snapshot.at) + INTERRUPTION_SECONDS
         for item in snapshot.evidence
-        if item.kind is Kind.INTERRUPTION and item.node
+        if item.kind is EvidenceKind.INTERRUPTION and item.node
     }
     return {node: until for node, until in {**state.leaving, **announced}.items() if until > snapshot.at}
 

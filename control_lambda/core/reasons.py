@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from control_lambda.core.model import Kind, Mode, Reason
+from control_lambda.core.model import EvidenceKind, Mode, Reason
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.plan.planner import Plan
 from control_lambda.core.record import Choice
@@ -69,7 +69,7 @@ def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
                 Code.PROVEN, f"{refusal.pool}: a launch was granted, it may grow again", refusal.pool
             )
     for item in outlook.snapshot.evidence:
-        if item.kind is Kind.INTERRUPTION and item.node not in outlook.before.leaving:
+        if item.kind is EvidenceKind.INTERRUPTION and item.node not in outlook.before.leaving:
             yield Reason(Code.INTERRUPTED, f"{item.pool}: AWS takes {item.node} away within 120 s", item.pool)
 
 
@@ -102,7 +102,7 @@ def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
         short = [
             supply.pool.name
             for supply in outlook.supplies
-            if supply.refusal is not None and supply.refusal.kind is Kind.SHORTAGE
+            if supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
         ]
         yield Reason(Code.CAPACITY_MODE, f"capacity mode: the cheapest units are short ({', '.join(short)})")
     else:

@@ -19,8 +19,8 @@ from infra.settings import Settings
 
 KEPT_IMAGES: Final = 10  # enough to roll back to; each holds a few GB
 
-Kind = Literal["cpu", "nvidia", "neuron", "router"]
-DOCKERFILES: Final[Mapping[Kind, str]] = {
+ImageKind = Literal["cpu", "nvidia", "neuron", "router"]
+DOCKERFILES: Final[Mapping[ImageKind, str]] = {
     "cpu": "containers/serving/Dockerfile.cpu",
     "nvidia": "containers/serving/Dockerfile.nvidia",
     "neuron": "containers/serving/Dockerfile.neuron",
@@ -49,7 +49,7 @@ class Images(Construct):
         }
         self.run = self._create_run()
 
-    def uri_of(self, kind: Kind) -> str:
+    def uri_of(self, kind: ImageKind) -> str:
         """The image of that kind, as a pod names it."""
         return f"{self._repositories[kind].repository_uri}:{self.tag}"
 
@@ -63,10 +63,10 @@ class Images(Construct):
             builds.append(self._compilations[neuron_target(known.instance_type)])
         return [build.project.project_name for build in builds]
 
-    def _kinds(self) -> list[Kind]:
+    def _kinds(self) -> list[ImageKind]:
         """The kinds of image that the fleet needs, each once."""
         fleet = self._settings.fleet
-        kinds: list[Kind] = [unit.accelerator for unit in fleet.units]
+        kinds: list[ImageKind] = [unit.accelerator for unit in fleet.units]
         if fleet.routing == "router":
             kinds.append("router")
         return list(dict.fromkeys(kinds))
@@ -78,7 +78,7 @@ class Images(Construct):
         units = (unit for unit in self._settings.fleet.units if unit.accelerator == "neuron")
         return {neuron_target(unit.instance_type): unit for unit in units}
 
-    def _create_repository(self, kind: Kind) -> ecr.Repository:
+    def _create_repository(self, kind: ImageKind) -> ecr.Repository:
         kept = self._settings.deletion_protection
         return ecr.Repository(
             self,
@@ -91,7 +91,7 @@ class Images(Construct):
             empty_on_delete=not kept,
         )
 
-    def _create_build(self, kind: Kind) -> Build:
+    def _create_build(self, kind: ImageKind) -> Build:
         repository = self._repositories[kind]
         recipe = Recipe(
             description=f"Fulcrum: builds the image for {kind}",
@@ -126,7 +126,7 @@ class Images(Construct):
         ]
         return Build(self, f"Compile-{target}", settings=self._settings, recipe=recipe, grants=grants)
 
-    def _image_variables(self, kind: Kind) -> dict[str, str]:
+    def _image_variables(self, kind: ImageKind) -> dict[str, str]:
         return {"REPOSITORY_URI": self._repositories[kind].repository_uri, "IMAGE_TAG": self.tag}
 
     def _create_run(self) -> BuildRun:

@@ -3,7 +3,7 @@
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError
 
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from control_lambda.errors import (
     NotDeployedError,
     code_of,
@@ -30,58 +30,64 @@ def refused(code: str) -> ClientError:
                 "Could not launch On-Demand Instances. InsufficientInstanceCapacity - We currently do not "
                 "have sufficient inf2.xlarge capacity in the Availability Zone you requested (us-east-1a)."
             ),
-            Kind.SHORTAGE,
+            EvidenceKind.SHORTAGE,
         ),
         (
             (
                 "We currently do not have sufficient g5.xlarge capacity in the Availability Zone you "
                 "requested (us-east-1a). Launching EC2 instance failed."
             ),
-            Kind.SHORTAGE,
+            EvidenceKind.SHORTAGE,
         ),
-        ("There is no Spot capacity available that matches your request.", Kind.SHORTAGE),
+        ("There is no Spot capacity available that matches your request.", EvidenceKind.SHORTAGE),
         (
             (
                 "Could not launch Spot Instances. SpotMaxPriceTooLow - Your Spot request price of 0.1 is "
                 "lower than the minimum required Spot request fulfillment price of 0.2."
             ),
-            Kind.SHORTAGE,
+            EvidenceKind.SHORTAGE,
         ),
-        ("UnfulfillableCapacity - Unable to fulfill capacity due to your request.", Kind.SHORTAGE),
-        ("InsufficientCapacity - There is no capacity available.", Kind.SHORTAGE),
+        ("UnfulfillableCapacity - Unable to fulfill capacity due to your request.", EvidenceKind.SHORTAGE),
+        ("InsufficientCapacity - There is no capacity available.", EvidenceKind.SHORTAGE),
         (
             (
                 "You have requested more vCPU capacity than your current vCPU limit of 32 allows for the "
                 "instance bucket that the specified instance type belongs to."
             ),
-            Kind.QUOTA,
+            EvidenceKind.QUOTA,
         ),
-        ("VcpuLimitExceeded - You have requested more vCPU capacity", Kind.QUOTA),
-        ("MaxSpotInstanceCountExceeded - Max spot instance count exceeded.", Kind.QUOTA),
-        ("InstanceLimitExceeded - Your quota allows for 0 more running instance(s).", Kind.QUOTA),
+        ("VcpuLimitExceeded - You have requested more vCPU capacity", EvidenceKind.QUOTA),
+        ("MaxSpotInstanceCountExceeded - Max spot instance count exceeded.", EvidenceKind.QUOTA),
+        ("InstanceLimitExceeded - Your quota allows for 0 more running instance(s).", EvidenceKind.QUOTA),
         (
             (
                 "Unsupported - Your requested instance type (inf2.xlarge) is not supported in your requested "
                 "Availability Zone (us-east-1e)."
             ),
-            Kind.UNSUPPORTED,
+            EvidenceKind.UNSUPPORTED,
         ),
         (
             (
                 "Your requested instance type (trn1.2xlarge) is not supported in your requested Availability "
                 "Zone (us-east-1e)."
             ),
-            Kind.UNSUPPORTED,
+            EvidenceKind.UNSUPPORTED,
         ),
-        ("InsufficientFreeAddressesInSubnet - There are not enough free addresses", Kind.NO_ADDRESSES),
-        ("UnauthorizedOperation - You are not authorized to perform this operation.", Kind.PERMISSION),
-        ("Access denied: AccessDenied when assuming the role", Kind.PERMISSION),
-        ("Instance became unhealthy. Client.InternalError: Client error on launch.", Kind.PERMISSION),
-        ("InternalError - An internal error has occurred.", Kind.UNKNOWN),
-        ("", Kind.UNKNOWN),
+        (
+            "InsufficientFreeAddressesInSubnet - There are not enough free addresses",
+            EvidenceKind.NO_ADDRESSES,
+        ),
+        (
+            "UnauthorizedOperation - You are not authorized to perform this operation.",
+            EvidenceKind.PERMISSION,
+        ),
+        ("Access denied: AccessDenied when assuming the role", EvidenceKind.PERMISSION),
+        ("Instance became unhealthy. Client.InternalError: Client error on launch.", EvidenceKind.PERMISSION),
+        ("InternalError - An internal error has occurred.", EvidenceKind.UNKNOWN),
+        ("", EvidenceKind.UNKNOWN),
     ],
 )
-def test_a_refused_launch_is_what_its_text_says(text: str, kind: Kind) -> None:
+def test_a_refused_launch_is_what_its_text_says(text: str, kind: EvidenceKind) -> None:
     """Only real shortage is shortage: EKS's issue code is the same for all of these."""
     assert kind_of_refusal(text) is kind
     assert kind_of_refusal(text.upper(), "AsgInstanceLaunchFailures") is kind
@@ -90,15 +96,15 @@ def test_a_refused_launch_is_what_its_text_says(text: str, kind: Kind) -> None:
 @pytest.mark.parametrize(
     ("code", "kind"),
     [
-        ("InstanceLimitExceeded", Kind.QUOTA),
-        ("InsufficientFreeAddresses", Kind.NO_ADDRESSES),
-        ("AccessDenied", Kind.PERMISSION),
-        ("NodeCreationFailure", Kind.NEVER_READY),
-        ("AsgInstanceLaunchFailures", Kind.UNKNOWN),
-        ("ClusterUnreachable", Kind.UNKNOWN),
+        ("InstanceLimitExceeded", EvidenceKind.QUOTA),
+        ("InsufficientFreeAddresses", EvidenceKind.NO_ADDRESSES),
+        ("AccessDenied", EvidenceKind.PERMISSION),
+        ("NodeCreationFailure", EvidenceKind.NEVER_READY),
+        ("AsgInstanceLaunchFailures", EvidenceKind.UNKNOWN),
+        ("ClusterUnreachable", EvidenceKind.UNKNOWN),
     ],
 )
-def test_without_a_telling_text_the_issue_code_decides(code: str, kind: Kind) -> None:
+def test_without_a_telling_text_the_issue_code_decides(code: str, kind: EvidenceKind) -> None:
     """EKS's own codes say what some texts do not."""
     assert kind_of_refusal("Something went wrong.", code) is kind
 

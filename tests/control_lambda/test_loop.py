@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.model import Evidence, Kind, Refusal, Snapshot, State
+from control_lambda.core.model import Evidence, EvidenceKind, Refusal, Snapshot, State
 from control_lambda.core.supply import refusals
 from control_lambda.loop import ROUNDS, iso_time, tick
 from control_lambda.ports import LeaseLostError, Settings
@@ -96,7 +96,7 @@ def test_an_event_tick_with_new_evidence_runs_even_when_it_is_not_later(source: 
 
 def test_an_event_whose_evidence_a_tick_has_taken_is_skipped() -> None:
     """Of events that come together the first tick takes all; the others have nothing to add."""
-    taken = Refusal(Kind.SHORTAGE, A, at=NOON - 5, until=NOON + 115, count=1)
+    taken = Refusal(EvidenceKind.SHORTAGE, A, at=NOON - 5, until=NOON + 115, count=1)
     state = State(
         tick=7, at=NOON, refusals=refusals.remember({}, [at_a()], FLEET), last_good_fleet=FLEET.to_json()
     )
@@ -118,7 +118,7 @@ def test_a_clock_that_jumped_ahead_once_does_not_stop_the_loop() -> None:
 
 def at_a(at: float = NOON - 5) -> Evidence:
     """A shortage in pool A."""
-    return Evidence(A, Kind.SHORTAGE, at)
+    return Evidence(A, EvidenceKind.SHORTAGE, at)
 
 
 def plain_evidence(evidence: Evidence) -> dict[str, Any]:
@@ -138,7 +138,7 @@ def test_evidence_in_memory_and_in_the_event_is_taken_once() -> None:
 def test_evidence_about_a_pool_that_the_fleet_does_not_hold_is_reported() -> None:
     """The core only sees pools of the fleet."""
     seen: list[Snapshot] = []
-    world = World(evidence=(Evidence("gone-spot", Kind.SHORTAGE, NOON),))
+    world = World(evidence=(Evidence("gone-spot", EvidenceKind.SHORTAGE, NOON),))
     record = run(world, deciding(seen=seen))
     assert seen[0].evidence == ()
     assert record["failures"] == ["evidence for gone-spot: the fleet has no such pool"]

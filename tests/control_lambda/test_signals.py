@@ -9,7 +9,7 @@ import pytest
 
 from control_lambda import signals
 from control_lambda.core.fleet import FleetError
-from control_lambda.core.model import Evidence, Kind
+from control_lambda.core.model import Evidence, EvidenceKind
 from control_lambda.loop import iso_time
 from tests.control_lambda.conftest import NOON
 
@@ -51,7 +51,7 @@ def test_a_refused_launch_becomes_evidence_a_metric_and_a_tick(shell: Shell) -> 
         "kept": True,
         "ticked": True,
     }
-    told = Evidence(FAST, Kind.SHORTAGE, NOON, zone="us-east-1a")
+    told = Evidence(FAST, EvidenceKind.SHORTAGE, NOON, zone="us-east-1a")
     assert shell.memory.acquire(NOON).evidence == (told,)
     [payload] = shell.cloud.invocations()
     assert payload["time"] == event["time"]
@@ -61,7 +61,7 @@ def test_a_refused_launch_becomes_evidence_a_metric_and_a_tick(shell: Shell) -> 
     ]
     shell.actuators.set_desired(FAST, 0)
     polled = shell.sensors.sense(shell.fleet, NOON + 60, ()).evidence
-    assert polled == (Evidence(FAST, Kind.SHORTAGE, NOON),)
+    assert polled == (Evidence(FAST, EvidenceKind.SHORTAGE, NOON),)
 
 
 def test_the_evidence_is_written_before_the_tick_is_invoked(shell: Shell) -> None:
@@ -86,7 +86,7 @@ def test_an_interruption_names_the_node_that_goes(shell: Shell) -> None:
     event = interruption(shell)
     signals.handler(event, None)
     [evidence] = shell.memory.acquire(NOON).evidence
-    assert (evidence.pool, evidence.kind) == (FAST_SPOT, Kind.INTERRUPTION)
+    assert (evidence.pool, evidence.kind) == (FAST_SPOT, EvidenceKind.INTERRUPTION)
     assert evidence.node == event["detail"]["instance-id"]
     assert [payload["cause"] for payload in shell.cloud.invocations()] == ["event"]
 

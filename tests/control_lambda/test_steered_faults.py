@@ -18,7 +18,7 @@ from control_lambda.loop import Record, iso_time
 from control_lambda.ports import Actuators, Settings
 from tests.control_lambda.steered_site import DAYS, FAST, FAST_SPOT, RPM, SETTLED, SLOW, Site
 from twin.steering.aws import AwsSteering
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 PRICES = {FAST: 1.0, FAST_SPOT: 0.3, SLOW: 0.8}
@@ -43,7 +43,7 @@ def quick_fleet(fleet: Fleet) -> Fleet:
 def shared_site(quick_fleet: Fleet) -> Iterator[Site]:
     """The module's world, at its beginning."""
     demand = Demand(np.full(DAYS * 1440, RPM, np.int64), epoch=EPOCH)
-    world = World(Scenario(quick_fleet, demand, CapacityTrace({}), Prices({})))
+    world = World(Scenario(quick_fleet, demand, CapacityTrace({}), PriceTrace({})))
     with closing(AwsSteering(world)) as steering:
         yield Site(world, steering)
 

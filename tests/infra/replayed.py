@@ -16,7 +16,7 @@ from twin.steering.steering import CoreSteering, Record, Steering
 from twin.world.nodes import Event, Refused
 from twin.world.plant import Served
 from twin.world.queues import LOST, NO_TARGET, NO_UNIT, SERVED
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 CLUSTER: Final = "fulcrum-test"
@@ -81,7 +81,7 @@ def run(fleet: Fleet, requests: Sequence[int], limits: Mapping[str, Sequence[int
         world.observe(lambda start, served: traffic.update({start: served}))
         return _Watched(world, refused)
 
-    scenario = Scenario(fleet, demand, capacity, Prices({}), seed=3)
+    scenario = Scenario(fleet, demand, capacity, PriceTrace({}), seed=3)
     records = replay(scenario, "merit-order", steer).records
     return Replayed(fleet, len(requests), traffic, records, refused)
 

@@ -29,7 +29,7 @@ from tests.infra.recorded import Recorder, arn, node_group_arn
 from twin.cloud.embedded import Cloud
 from twin.cloud.moto_gaps.stack import TICK_FUNCTION
 from twin.steering.aws import AwsSteering
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 FLEET = Path(__file__).parents[2] / "fleets" / "spot-twins.yaml"
@@ -62,7 +62,7 @@ def scenario() -> Scenario:
     """Ten pools; the cheapest one is short for a while, then its nodes are taken away; prices move."""
     demand = Demand(np.full(2 * MINUTES, RPM, np.int64), seed=1, epoch=EPOCH)
     short = {SPOT: [40] * 25 + [1] * 8 + [0] * 10 + [40] * 77, MARKET: [40] * 25 + [0] * 20 + [40] * 75}
-    prices = Prices({SPOT: [(0, 0.15)]})
+    prices = PriceTrace({SPOT: [(0, 0.15)]})
     return Scenario(load_fleet(FLEET), demand, CapacityTrace(short), prices, seed=1)
 
 

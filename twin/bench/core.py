@@ -21,7 +21,7 @@ from twin.bench import histories
 from twin.bench.scenarios import ROOT, SETTINGS, data_folder
 from twin.steering.replay import UNSCORED_MINUTES, replay
 from twin.steering.steering import CoreSteering, Record, Steering
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, Prices
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 SEED: Final = 1
@@ -192,7 +192,7 @@ def wide_scenario(minutes: int | None = None) -> Scenario:
         fleet=fleet,
         demand=Demand.read(traces.DEMAND, options, seed=SEED, epoch=EPOCH),
         capacity=CapacityTrace.read(traces.CAPACITY, fleet, columns),
-        prices=Prices({}),
+        prices=PriceTrace({}),
         seed=SEED,
     )
 

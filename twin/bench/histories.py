@@ -14,7 +14,7 @@ from typing import Final
 
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Unit
-from control_lambda.core.model import Evidence, Kind, Minute, PoolSignals, Snapshot, State
+from control_lambda.core.model import Evidence, EvidenceKind, Minute, PoolSignals, Snapshot, State
 from control_lambda.core.supply import refusals
 from control_lambda.loop import CLOCK_JUMP_SECONDS
 from twin.bench.random_fleets import edited, most_rpm, random_fleet
@@ -28,7 +28,9 @@ VISIBLE_AFTER_SECONDS: Final = 120
 WINDOW_MINUTES: Final = 15
 # From nothing to all by 20 points a minute.
 RAMP_SECONDS: Final = 300
-REFUSALS: Final = tuple(kind for kind in Kind if kind not in (Kind.INTERRUPTION, Kind.NEVER_READY))
+REFUSALS: Final = tuple(
+    kind for kind in EvidenceKind if kind not in (EvidenceKind.INTERRUPTION, EvidenceKind.NEVER_READY)
+)
 
 # Chance per tick and subject at full intensity, and the most ticks that the fault lasts.
 POOL_FAULTS: Final = {
@@ -277,7 +279,7 @@ class History:
 
     def _announced(self, event: Refused | Interrupted) -> Evidence:
         if isinstance(event, Interrupted):
-            return Evidence(event.pool, Kind.INTERRUPTION, event.at, node=event.node)
+            return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
         return Evidence(event.pool, event.kind, event.at, zone=self._random.choice(("", "a", "b")))
 
     def _remember_refusals(self, snapshot: Snapshot) -> None:
@@ -290,7 +292,7 @@ class History:
             self._refused.clear()
             return
         for item in snapshot.evidence:
-            if item.kind is not Kind.INTERRUPTION and item.at > self._state.at:
+            if item.kind is not EvidenceKind.INTERRUPTION and item.at > self._state.at:
                 self._refused[item.pool] = item.at
         self._refused = {
             pool: at

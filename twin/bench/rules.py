@@ -11,7 +11,7 @@ from control_lambda.core.demand.forecast import STALE_SECONDS
 from control_lambda.core.fleet import Fleet, Pool
 from control_lambda.core.model import (
     Decision,
-    Kind,
+    EvidenceKind,
     Minute,
     Mode,
     PoolSignals,
@@ -151,7 +151,7 @@ def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
 
 
 def _refusal_takes_no_weight(tick: Tick) -> Iterator[str]:
-    kept = tuple(item for item in tick.snapshot.evidence if item.kind is Kind.INTERRUPTION)
+    kept = tuple(item for item in tick.snapshot.evidence if item.kind is EvidenceKind.INTERRUPTION)
     refused = {
         tick.fleet.unit_of[item.pool].name
         for item in tick.snapshot.evidence
@@ -266,7 +266,9 @@ def _refusal_caps(tick: Tick) -> Iterator[str]:
 def _only_shortage_flips(tick: Tick) -> Iterator[str]:
     if tick.before.mode is not Mode.COST or tick.after.mode is not Mode.CAPACITY:
         return
-    if not any(refusal.kind is Kind.SHORTAGE and refusal.count for refusal in tick.after.refusals.values()):
+    if not any(
+        refusal.kind is EvidenceKind.SHORTAGE and refusal.count for refusal in tick.after.refusals.values()
+    ):
         yield f"remembered: {sorted(refusal.kind for refusal in tick.after.refusals.values())}"
 
 

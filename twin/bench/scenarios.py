@@ -20,7 +20,7 @@ import numpy as np
 
 from control_lambda.core.fleet import Fleet, Market, Unit, parse_fleet
 from control_lambda.fleet_file import load_fleet
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, Prices, TraceError
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, PriceTrace, TraceError
 from twin.world.world import EPOCH, Scenario
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -139,7 +139,7 @@ def scenario(name: str, seed: int, *, minutes: int | None = None) -> Scenario:
         for unit, followed in setting.units.items()
     ]
     capacity = CapacityTrace.read(data / setting.capacity, fleet, columns)
-    return Scenario(fleet, _first(whole, setting, minutes, data, seed), capacity, Prices({}), seed)
+    return Scenario(fleet, _first(whole, setting, minutes, data, seed), capacity, PriceTrace({}), seed)
 
 
 def data_folder() -> Path:

@@ -14,7 +14,7 @@ from twin.inputs import Inputs, describe
 from twin.report import results
 from twin.report.report import report
 from twin.steering.policies import Through
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices, TraceError
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace, TraceError
 from twin.world.world import EPOCH, Scenario
 
 SEED: Final = 1
@@ -79,7 +79,7 @@ def demo_scenario(inputs: Inputs) -> Scenario:
     begin, end = shortage(demand)
     most = fleet.pool_named[SHORT_POOL].nodes.max
     limits = [0 if begin <= minute < end else most for minute in range(demand.start + demand.minutes)]
-    return Scenario(fleet, demand, CapacityTrace({SHORT_POOL: limits}), Prices({}), inputs.seed)
+    return Scenario(fleet, demand, CapacityTrace({SHORT_POOL: limits}), PriceTrace({}), inputs.seed)
 
 
 def shortage(demand: Demand) -> tuple[int, int]:

@@ -67,7 +67,7 @@ class Job(Protocol):
 
 
 Outcome = Sweep | OnMix | Homogeneous | DecisionTime | Curves | AtBudget | LargeCatalogue | Diffusion
-Kind = TypeVar("Kind", bound=Outcome)
+OneKind = TypeVar("OneKind", bound=Outcome)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -157,7 +157,7 @@ def _second_jobs(sweeps: Sequence[Sweep], chosen: Sequence[Picks], size: Size) -
         yield ThresholdJob(one.model, finalists, size)
 
 
-def _of_kind(outcomes: Sequence[Outcome], kind: type[Kind]) -> list[Kind]:
+def _of_kind(outcomes: Sequence[Outcome], kind: type[OneKind]) -> list[OneKind]:
     return [outcome for outcome in outcomes if isinstance(outcome, kind)]
 
 

@@ -11,13 +11,13 @@ from rich.console import Console
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.mix.mix import cheapest_mix
 from control_lambda.core.mix.model import Mix, MixError, Problem
-from control_lambda.core.mix.search import Choice
+from control_lambda.core.mix.search import MixChoice
 from control_lambda.fleet_file import load_fleet
 from twin.errors import InputError
 from twin.plan.fleet import proposed
 from twin.plan.inputs import catalogue_problem, fleet_problem, read_catalogue
 from twin.plan.page import page
-from twin.plan.plan import Plan, plan_budget, plan_demand
+from twin.plan.plan import MixPlan, plan_budget, plan_demand
 from twin.plan.sizes import read_requests, read_sizes, up_to
 from twin.plan.words import certainty, headline, named, why_less
 from twin.report import results
@@ -89,7 +89,7 @@ def _problem(question: Question, fleet: Fleet | None) -> Problem:
     return catalogue_problem(path, catalogue, sizes)
 
 
-def _plan(question: Question, problem: Problem, fleet: Fleet | None) -> Plan:
+def _plan(question: Question, problem: Problem, fleet: Fleet | None) -> MixPlan:
     budget = question.budget
     if budget is None and fleet:
         budget = fleet.budget_usd_per_hour
@@ -104,7 +104,7 @@ def _plan(question: Question, problem: Problem, fleet: Fleet | None) -> Plan:
     return plan
 
 
-def _files(question: Question, plan: Plan, fleet: Fleet | None, quiet: Mix | None) -> dict[str, str]:
+def _files(question: Question, plan: MixPlan, fleet: Fleet | None, quiet: Mix | None) -> dict[str, str]:
     """The files to write, by name.
 
     Raises:
@@ -123,11 +123,11 @@ def _files(question: Question, plan: Plan, fleet: Fleet | None, quiet: Mix | Non
     return files
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: MixPlan) -> dict[str, Any]:
     """The plan as what `plan.json` holds; mixes by type name."""
     problem = plan.problem
 
-    def choice(item: Choice) -> dict[str, Any]:
+    def choice(item: MixChoice) -> dict[str, Any]:
         return {**asdict(item), "mix": _by_name(problem, item.mix)}
 
     return {
@@ -158,7 +158,7 @@ def _by_name(problem: Problem, mix: Mix) -> dict[str, int]:
     return {name: count for name, count in zip(problem.names, mix, strict=True) if count}
 
 
-def _tell(plan: Plan, out: Path | None, files: Iterable[str], console: Console, *, is_fleet: bool) -> None:
+def _tell(plan: MixPlan, out: Path | None, files: Iterable[str], console: Console, *, is_fleet: bool) -> None:
     console.print(headline(plan), style="bold", highlight=False, soft_wrap=True)
     console.print(certainty(plan), highlight=False, soft_wrap=True)
     if is_fleet:

@@ -10,11 +10,11 @@ from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.mix.estimate import Estimator
 from control_lambda.core.mix.model import Mix, Problem
 from control_lambda.core.traffic.weights import to_weights
-from twin.plan.plan import Plan
+from twin.plan.plan import MixPlan
 from twin.report.results import read_text
 
 
-def class_weights(fleet: Fleet, plan: Plan) -> dict[str, dict[str, int]]:
+def class_weights(fleet: Fleet, plan: MixPlan) -> dict[str, dict[str, int]]:
     """For each class that has a `from_size` and is not the last: its planned weight on every unit.
 
     The plan's stations at the demand, or else at the mix's throughput, say which unit answers which share
@@ -44,7 +44,7 @@ def class_weights(fleet: Fleet, plan: Plan) -> dict[str, dict[str, int]]:
     return rows
 
 
-def proposed(path: Path, fleet: Fleet, plan: Plan, quiet: Mix | None) -> str:
+def proposed(path: Path, fleet: Fleet, plan: MixPlan, quiet: Mix | None) -> str:
     """The fleet file with the plan in it, as YAML; it is checked as any fleet file is.
 
     Units of the mix get its count as their maximum. The minimum is the `quiet` mix's, and at least one for

@@ -9,8 +9,8 @@ from typing import Any, Final
 from plotly.offline import get_plotlyjs
 
 from control_lambda.core.mix.model import Mix, Problem
-from control_lambda.core.mix.search import Choice
-from twin.plan.plan import Plan
+from control_lambda.core.mix.search import MixChoice
+from twin.plan.plan import MixPlan
 from twin.plan.words import certainty, headline, named, why_less
 from twin.report.charts.axis import ALARM, UNIT_COLOURS, note
 
@@ -21,7 +21,7 @@ UNBROKEN_TIMES: Final = "\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}"
 GREY: Final = "rgba(128, 128, 128, 0.9)"
 
 
-def page(plan: Plan) -> str:
+def page(plan: MixPlan) -> str:
     """The page as HTML; it opens offline."""
     template = Template(TEMPLATE.read_text(encoding="utf-8"))
     figure = json.dumps({"data": _lines(plan), "layout": _layout(plan)}, separators=(",", ":"))
@@ -41,7 +41,7 @@ def _unbroken(problem: Problem, mix: Mix) -> str:
     return named(problem, mix).replace(" × ", UNBROKEN_TIMES)
 
 
-def _lines(plan: Plan) -> list[dict[str, Any]]:
+def _lines(plan: MixPlan) -> list[dict[str, Any]]:
     budgets = [round(point.budget_usd_per_hour, 4) for point in plan.points]
     mixes = [point.mix for point in plan.points]
     alone = [point.homogeneous for point in plan.points]
@@ -75,7 +75,7 @@ def _line(
     }
 
 
-def _marker(plan: Plan) -> dict[str, Any]:
+def _marker(plan: MixPlan) -> dict[str, Any]:
     return {
         "type": "scatter",
         "mode": "markers",
@@ -88,7 +88,7 @@ def _marker(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _layout(plan: Plan) -> dict[str, Any]:
+def _layout(plan: MixPlan) -> dict[str, Any]:
     last = plan.points[-1]
     ends = {
         "best mix": last.mix.throughput_rpm,
@@ -124,13 +124,13 @@ def _apart(ends: dict[str, float]) -> dict[str, float]:
     return placed
 
 
-def _rows(plan: Plan) -> list[str]:
+def _rows(plan: MixPlan) -> list[str]:
     told = [_row(plan, plan.chosen, "chosen", "ours")]
     told += [_row(plan, other, why_less(plan.problem, plan.chosen, other), "") for other in plan.runners_up]
     return told
 
 
-def _row(plan: Plan, choice: Choice, why: str, kind: str) -> str:
+def _row(plan: MixPlan, choice: MixChoice, why: str, kind: str) -> str:
     share = choice.throughput_rpm / plan.chosen.throughput_rpm if plan.chosen.throughput_rpm else 0.0
     cells = (
         escape(_unbroken(plan.problem, choice.mix)),
@@ -142,7 +142,7 @@ def _row(plan: Plan, choice: Choice, why: str, kind: str) -> str:
     return f"<tr class='{kind}'>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _frontier(plan: Plan) -> list[str]:
+def _frontier(plan: MixPlan) -> list[str]:
     """What each budget of the picture buys, in words for who can't hover; equal mixes once."""
     rows, before = [], None
     for point in plan.points:

@@ -6,7 +6,7 @@ from typing import Final
 from control_lambda.core.mix.bound import PaperBound, Ranked, rank
 from control_lambda.core.mix.mix import best_mix, best_mixes, cheapest_mix, homogeneous
 from control_lambda.core.mix.model import MixError, Problem
-from control_lambda.core.mix.search import Choice
+from control_lambda.core.mix.search import MixChoice
 
 RUNNERS_UP: Final = 5
 BUDGETS: Final = 24  # points of the picture
@@ -20,13 +20,13 @@ class Point:
     """What a budget buys: the best mix, the best homogeneous one, and the paper's bound on the best mix."""
 
     budget_usd_per_hour: float
-    mix: Choice
-    homogeneous: Choice
+    mix: MixChoice
+    homogeneous: MixChoice
     bound_rpm: float
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MixPlan:
     """The planner's answer to one question.
 
     `demand_rpm` is None when the question was a budget's best mix. `paper` is the paper's choice under the
@@ -36,14 +36,14 @@ class Plan:
     problem: Problem
     budget_usd_per_hour: float
     demand_rpm: float | None
-    chosen: Choice
-    runners_up: tuple[Choice, ...]
-    homogeneous: Choice
+    chosen: MixChoice
+    runners_up: tuple[MixChoice, ...]
+    homogeneous: MixChoice
     paper: Ranked | None
     points: tuple[Point, ...]
 
 
-def plan_budget(problem: Problem, budget_usd_per_hour: float) -> Plan:
+def plan_budget(problem: Problem, budget_usd_per_hour: float) -> MixPlan:
     """The best mix for a budget.
 
     Raises:
@@ -55,7 +55,7 @@ def plan_budget(problem: Problem, budget_usd_per_hour: float) -> Plan:
             f"latency_seconds: {problem.latency_seconds:g} is too close to the largest query's own service "
             f"time; valid: a longer one, or --largest below {problem.sizes.values[-1]:g}"
         )
-    return Plan(
+    return MixPlan(
         problem=problem,
         budget_usd_per_hour=budget_usd_per_hour,
         demand_rpm=None,
@@ -67,7 +67,7 @@ def plan_budget(problem: Problem, budget_usd_per_hour: float) -> Plan:
     )
 
 
-def plan_demand(problem: Problem, demand_rpm: float) -> Plan:
+def plan_demand(problem: Problem, demand_rpm: float) -> MixPlan:
     """The cheapest mix for a demand; its runners-up are what the same money would buy instead.
 
     Raises:
@@ -76,7 +76,7 @@ def plan_demand(problem: Problem, demand_rpm: float) -> Plan:
     chosen = cheapest_mix(problem, demand_rpm)
     budget = chosen.cost_usd_per_hour
     others = [item for item in best_mixes(problem, budget, RUNNERS_UP + 1) if item.mix != chosen.mix]
-    return Plan(
+    return MixPlan(
         problem=problem,
         budget_usd_per_hour=budget,
         demand_rpm=demand_rpm,

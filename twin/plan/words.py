@@ -6,8 +6,8 @@ from typing import Final
 from control_lambda.core.mix.bound import SECONDS_PER_MINUTE
 from control_lambda.core.mix.estimate import Estimator, Station
 from control_lambda.core.mix.model import Mix, Problem
-from control_lambda.core.mix.search import Choice
-from twin.plan.plan import Plan
+from control_lambda.core.mix.search import MixChoice
+from twin.plan.plan import MixPlan
 
 MOSTLY: Final = 0.5  # of a base's work; from there on large queries are what it can't carry
 FEW: Final = 0.9  # a type that answers less than this share of the queries in time is called slow
@@ -19,7 +19,7 @@ def named(problem: Problem, mix: Mix) -> str:
     return ", ".join(f"{count} × {name}" for count, name in zip(mix, problem.names, strict=True) if count)
 
 
-def headline(plan: Plan) -> str:
+def headline(plan: MixPlan) -> str:
     """What to have and what that brings, in one line."""
     chosen, alone = plan.chosen, plan.homogeneous
     told = (
@@ -32,7 +32,7 @@ def headline(plan: Plan) -> str:
     return f"{told}, {times:.2f} times what one type alone brings ({named(plan.problem, alone.mix)})"
 
 
-def certainty(plan: Plan) -> str:
+def certainty(plan: MixPlan) -> str:
     """How sure the answer is the best one, and what the figures are."""
     told = "An estimate by queueing arithmetic: nothing was tried. "
     if plan.chosen.gap:
@@ -43,7 +43,7 @@ def certainty(plan: Plan) -> str:
     return told + "No other mix is estimated to be better."
 
 
-def why_less(problem: Problem, chosen: Choice, other: Choice) -> str:
+def why_less(problem: Problem, chosen: MixChoice, other: MixChoice) -> str:
     """Why `other` is worse, told by what would happen to it at the chosen mix's rate."""
     estimator = Estimator(problem)
     rpm = chosen.throughput_rpm

@@ -8,7 +8,7 @@ from control_lambda import loop
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
 from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, Kind, PoolSignals, Snapshot, State, plain
+from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
 from control_lambda.ports import Remembered, Settings
 from twin.cloud.moto_gaps.protocol import ZONE
 from twin.world.nodes import Event, Refused
@@ -69,7 +69,7 @@ def evidence_of(event: Event) -> Evidence:
     """An announcement as the evidence that signals makes of it: a refused launch names its zone."""
     if isinstance(event, Refused):
         return Evidence(event.pool, event.kind, event.at, zone=ZONE)
-    return Evidence(event.pool, Kind.INTERRUPTION, event.at, node=event.node)
+    return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
 
 
 def plain_evidence(event: Event) -> dict[str, Any]:
@@ -136,7 +136,7 @@ class WorldPorts:
     def add_evidence(self, announced: Sequence[Evidence]) -> None:
         """Do as signals: let the evidence wait for a tick, and count the refused launches."""
         self._waiting += tuple(announced)
-        self._counted.extend(item for item in announced if item.kind is not Kind.INTERRUPTION)
+        self._counted.extend(item for item in announced if item.kind is not EvidenceKind.INTERRUPTION)
 
     def release(self) -> None:
         """Nothing to give back: nobody else ticks here."""

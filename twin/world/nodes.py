@@ -10,7 +10,7 @@ from math import inf
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Market
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 
 # The target group's deregistration delay: the longest that a shrinking pool's nodes finish their work.
 DRAIN_SECONDS: Final = 75.0
@@ -53,7 +53,7 @@ class Refused:
 
     pool: str
     at: float
-    kind: Kind
+    kind: EvidenceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class _Group:
     nodes: list[Node] = field(default_factory=list)
     desired: int = 0
     capacity: int | None = None
-    refusal: Kind = Kind.SHORTAGE
+    refusal: EvidenceKind = EvidenceKind.SHORTAGE
     suspended: bool = False
     retry_at: float = inf
     due_at: float = inf
@@ -164,7 +164,7 @@ class Nodes:
         if surplus:
             self._changed(group)
 
-    def set_refusal(self, pool: str, kind: Kind) -> None:
+    def set_refusal(self, pool: str, kind: EvidenceKind) -> None:
         """Name what later refusals of the pool say; a shortage unless set."""
         self._group(pool).refusal = kind
 

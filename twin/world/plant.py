@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Minute
 from twin.world.nodes import Node, Nodes
-from twin.world.queues import NO_TARGET, ROW, SERVED, SHORTEST_RING, Law, Servers, Traffic, serve, tally
+from twin.world.queues import NO_TARGET, ROW, SERVED, SHORTEST_RING, Law, Requests, Servers, serve, tally
 
 SPREAD: Final = 0.05  # coefficient of variation of the service time
 MINUTE_SECONDS: Final = 60
@@ -127,7 +127,7 @@ class Plant:
         if self._version != self._nodes.version:
             self._refresh()
         count = len(arrivals)
-        traffic = Traffic(
+        traffic = Requests(
             arrivals, np.empty(count, np.int8), np.empty(count, np.float32), np.empty(count, np.int8)
         )
         begin = serve(traffic, self._servers, self._law, cumulated, 0)

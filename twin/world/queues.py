@@ -43,7 +43,7 @@ _SERVICE_DRAW: Final = np.uint64(3)
 _SECOND_SERVICE_DRAW: Final = np.uint64(4)
 
 
-class Traffic(NamedTuple):
+class Requests(NamedTuple):
     """Requests in order of arrival, and the arrays that take what becomes of them."""
 
     arrival: Floats
@@ -169,7 +169,7 @@ def _enqueue(servers: Servers, row: int, at: float, seconds: float) -> tuple[int
 
 
 @_compiled
-def serve(traffic: Traffic, servers: Servers, law: Law, cumulated: Floats, begin: int) -> int:
+def serve(traffic: Requests, servers: Servers, law: Law, cumulated: Floats, begin: int) -> int:
     """Serve the requests from `begin` on; the first one not served, because a node's ring is full."""
     for request in range(begin, len(traffic.arrival)):
         at = traffic.arrival[request]

@@ -225,7 +225,7 @@ class CapacityTrace:
         return changed
 
 
-class Prices:
+class PriceTrace:
     """The price of pools by the minute, USD per hour; the last known one holds."""
 
     def __init__(self, changes: Mapping[str, Sequence[tuple[int, float]]]) -> None:
@@ -236,7 +236,7 @@ class Prices:
         self._prices = {pool: tuple(price for _, price in column) for pool, column in changes.items()}
 
     @classmethod
-    def read(cls, path: Path, fleet: Fleet) -> "Prices":
+    def read(cls, path: Path, fleet: Fleet) -> "PriceTrace":
         """Read a CSV with the column `minute` and one for each priced pool; a blank keeps the last price.
 
         Raises:

@@ -18,7 +18,7 @@ from control_lambda.core.model import Minute
 from twin.world.metrics import LATE_SECONDS
 from twin.world.nodes import Event, Nodes
 from twin.world.plant import MINUTE_SECONDS, Plant, Served, count_minute
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 
 # Signals reads prices every hour.
 PRICE_MINUTES: Final = 60
@@ -35,7 +35,7 @@ class Scenario:
     fleet: Fleet
     demand: Demand
     capacity: CapacityTrace
-    prices: Prices
+    prices: PriceTrace
     seed: int = 0
 
 

@@ -23,7 +23,7 @@ SETTLE_SECONDS: Final = 30.0
 # Cyclic garbage and the allocator's slack; a leak of one picture a request would be many times that.
 RESIDENT_GROWTH_ALLOWED: Final = 0.05
 
-Kind = Literal["good", "malformed", "cancelled"]
+ClientKind = Literal["good", "malformed", "cancelled"]
 
 # Each breaks another rule of the API: no JSON, wrong types, limits passed, unknown keys, too long a body.
 MALFORMED: Final[Sequence[bytes]] = (
@@ -45,16 +45,16 @@ MALFORMED: Final[Sequence[bytes]] = (
 class Soak:
     """The statuses of every kind of request, and the server's state after each block of them."""
 
-    statuses: dict[Kind, list[int]]
+    statuses: dict[ClientKind, list[int]]
     states: list[dict[str, int]]
     exit_code: int
     seconds: float
 
 
-def kinds(seed: int) -> list[Kind]:
+def kinds(seed: int) -> list[ClientKind]:
     """What each request is, in a random order."""
     malformed, cancelled = round(MALFORMED_SHARE * REQUESTS), round(CANCELLED_SHARE * REQUESTS)
-    number: dict[Kind, int] = {
+    number: dict[ClientKind, int] = {
         "malformed": malformed,
         "cancelled": cancelled,
         "good": REQUESTS - malformed - cancelled,
@@ -72,9 +72,9 @@ def soak(setting: Setting) -> dict[str, Any]:
     return told(Soak(statuses, states, server.process.returncode, time.monotonic() - began))
 
 
-async def _send_all(setting: Setting, url: str) -> tuple[dict[Kind, list[int]], list[dict[str, int]]]:
+async def _send_all(setting: Setting, url: str) -> tuple[dict[ClientKind, list[int]], list[dict[str, int]]]:
     wanted = kinds(setting.seed)
-    statuses: dict[Kind, list[int]] = {"good": [], "malformed": [], "cancelled": []}
+    statuses: dict[ClientKind, list[int]] = {"good": [], "malformed": [], "cancelled": []}
     size = REQUESTS // BLOCKS
     async with httpx2.AsyncClient(base_url=url, timeout=ANSWER_TIMEOUT_SECONDS) as client:
         patience = await _patience(setting, client)
@@ -119,9 +119,9 @@ class _Sender:
         self,
         setting: Setting,
         client: httpx2.AsyncClient,
-        wanted: Sequence[Kind],
+        wanted: Sequence[ClientKind],
         patience: float,
-        statuses: dict[Kind, list[int]],
+        statuses: dict[ClientKind, list[int]],
     ) -> None:
         self._setting = setting
         self._client = client

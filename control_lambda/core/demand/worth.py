@@ -23,7 +23,7 @@ MINUTES_PER_LATE: Final = 4.0
 
 def demand_worth_carrying(
     late_usd: float,
-    found: Sequence[Supply],
+    supplies: Sequence[Supply],
     tables: Tables,
     saving_up_to: Callable[[float], float],
     most: float,
@@ -35,7 +35,7 @@ def demand_worth_carrying(
     """
     value = 60 * late_usd  # USD per hour for a request in every minute
     reached = 0.0
-    for price, rpm in _supply_curve(found, tables):
+    for price, rpm in _supply_curve(supplies, tables):
         wanted = min(saving_up_to(min(1.0, price / value)), most)
         if wanted <= reached + rpm:
             return max(reached, wanted)
@@ -43,10 +43,10 @@ def demand_worth_carrying(
     return most
 
 
-def _supply_curve(found: Sequence[Supply], tables: Tables) -> list[tuple[float, float]]:
+def _supply_curve(supplies: Sequence[Supply], tables: Tables) -> list[tuple[float, float]]:
     """What can be had, cheapest first: (USD per hour for one rpm, rpm); new nodes pay for their start."""
     steps = []
-    for supply in found:
+    for supply in supplies:
         each = _rpm_per_node(tables[supply.unit.name])
         if each > 0:
             held = min(supply.in_service, supply.most)

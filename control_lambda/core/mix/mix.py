@@ -17,14 +17,14 @@ from typing import Final
 
 from control_lambda.core.mix.estimate import Estimator
 from control_lambda.core.mix.model import MixError, Problem, affordable, check_budget
-from control_lambda.core.mix.search import BestSearch, CheapestSearch, Choice, Field, field_for
+from control_lambda.core.mix.search import BestSearch, CheapestSearch, Field, MixChoice, field_for
 
 ESTIMATES: Final = 2000  # a second or two; the paper's 331 mixes need some 70
 FIRST_ESTIMATES: Final = 200  # to find a first mix that carries a demand
 BUDGET_STEP: Final = 1.05  # between the budgets tried for that
 
 
-def best_mix(problem: Problem, budget_usd_per_hour: float, limit: int = ESTIMATES) -> Choice:
+def best_mix(problem: Problem, budget_usd_per_hour: float, limit: int = ESTIMATES) -> MixChoice:
     """The mix within the budget that is estimated to carry most; equal ones: the cheapest.
 
     Raises:
@@ -35,7 +35,7 @@ def best_mix(problem: Problem, budget_usd_per_hour: float, limit: int = ESTIMATE
 
 def best_mixes(
     problem: Problem, budget_usd_per_hour: float, count: int, limit: int = ESTIMATES
-) -> list[Choice]:
+) -> list[MixChoice]:
     """The best mix, then the best of the others that the search has estimated, at most `count` in all.
 
     Raises:
@@ -46,7 +46,7 @@ def best_mixes(
     return BestSearch(field, budget_usd_per_hour, limit).run(count)
 
 
-def cheapest_mix(problem: Problem, demand_rpm: float, limit: int = ESTIMATES) -> Choice:
+def cheapest_mix(problem: Problem, demand_rpm: float, limit: int = ESTIMATES) -> MixChoice:
     """The cheapest mix that is estimated to carry the demand.
 
     Raises:
@@ -65,7 +65,7 @@ def cheapest_mix(problem: Problem, demand_rpm: float, limit: int = ESTIMATES) ->
     return replace(search.run() or first, gap=search.gap)
 
 
-def homogeneous(problem: Problem, budget_usd_per_hour: float) -> Choice:
+def homogeneous(problem: Problem, budget_usd_per_hour: float) -> MixChoice:
     """The best mix within the budget that is of one base type alone.
 
     Raises:
@@ -77,11 +77,11 @@ def homogeneous(problem: Problem, budget_usd_per_hour: float) -> Choice:
     for index in problem.bases:
         count = affordable(budget_usd_per_hour, problem.types[index])
         mix = tuple(count if other == index else 0 for other in range(len(problem.types)))
-        choices.append(Choice(mix, problem.cost(mix), estimator.rpm(mix)))
+        choices.append(MixChoice(mix, problem.cost(mix), estimator.rpm(mix)))
     return max(choices, key=lambda choice: (choice.throughput_rpm, -choice.cost_usd_per_hour))
 
 
-def _first(problem: Problem, demand_rpm: float) -> tuple[Choice, Field]:
+def _first(problem: Problem, demand_rpm: float) -> tuple[MixChoice, Field]:
     """A mix that carries the demand, not far from the cheapest, and the field that it was found in."""
     densities = [max(values) for values in _densities(problem)]
     budget = max(problem.least_base_usd(), *(demand_rpm / density for density in densities))

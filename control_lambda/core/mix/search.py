@@ -21,7 +21,7 @@ Reached = tuple[float, ...]  # what each bound grants a branch's mix so far (rpm
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class MixChoice:
     """A mix, what it costs and is estimated to carry.
 
     `gap` is the share by which a mix that was not looked at may carry more (or cost less); 0: none can.
@@ -43,7 +43,7 @@ class Field:
     estimator: Estimator
     densities: tuple[tuple[float, ...], ...]
 
-    def whole(self, choice: Choice) -> Choice:
+    def whole(self, choice: MixChoice) -> MixChoice:
         """The choice with its mix in the order of the whole problem's types."""
         counts = [0] * self.width
         for place, count in zip(self.origin, choice.mix, strict=True):
@@ -93,7 +93,7 @@ class BestSearch:
         self._best_rpm = 0.0
         self._unseen_rpm = 0.0
 
-    def run(self, count: int) -> list[Choice]:
+    def run(self, count: int) -> list[MixChoice]:
         """The best `count` mixes found, best first, equal ones by cost."""
         for mix in sorted(self._starts(), key=lambda mix: (-self._estimate(mix), mix)):
             self._climb(mix)
@@ -101,7 +101,7 @@ class BestSearch:
         costs = {mix: self._problem.cost(mix) for mix in self._known}
         ordered = sorted(self._known, key=lambda mix: (-self._known[mix], costs[mix], mix))
         return [
-            self._field.whole(Choice(mix, costs[mix], self._known[mix], self._gap(self._known[mix])))
+            self._field.whole(MixChoice(mix, costs[mix], self._known[mix], self._gap(self._known[mix])))
             for mix in ordered[:count]
         ]
 
@@ -220,13 +220,13 @@ class CheapestSearch:
         self._limit = limit
         self._unseen_usd = math.inf
 
-    def run(self) -> Choice | None:
+    def run(self) -> MixChoice | None:
         """The cheapest mix found, None if none is cheaper than the first."""
         self._branch()
         if self._best is None:
             return None
         rpm = self._field.estimator.rpm(self._best)
-        return self._field.whole(Choice(self._best, self._best_usd, rpm))
+        return self._field.whole(MixChoice(self._best, self._best_usd, rpm))
 
     @property
     def gap(self) -> float:

@@ -1,4 +1,4 @@
-"""Prices for the planner's search: the multipliers of its relaxation.
+"""Multipliers for the planner's search: the multipliers of its relaxation.
 
 In the relaxation a unit may stop anywhere between two corners of the lower hull of cost over rpm. For
 a given price of survival it is solved by walking those hulls in the order of their slopes; the best
@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-from control_lambda.core.plan.units import RPM_TOLERANCE, Prices, Target, Unit, filled, full_rate, merit_order
+from control_lambda.core.plan.units import (
+    RPM_TOLERANCE,
+    Multipliers,
+    Target,
+    Unit,
+    filled,
+    full_rate,
+    merit_order,
+)
 
 CLOSE_ENOUGH: Final = 1e-4  # relative: what is left to gain in the bound
 TANGENT_STEPS: Final = 12  # a concave function with a handful of kinks: 4 to 6 tangents suffice
@@ -19,7 +27,7 @@ class _Relaxed(NamedTuple):
     """The relaxation at a given price of survival: `short_rpm` is what its solution lacks of survival."""
 
     value: float
-    prices: Prices
+    prices: Multipliers
     short_rpm: float
 
 
@@ -28,11 +36,11 @@ class _Relaxed(NamedTuple):
 _Corner = tuple[float, float, float]
 
 
-def prices_for(units: Sequence[Unit], target: Target) -> Prices:
-    """Prices that make the bound high; the bound is valid at any."""
+def prices_for(units: Sequence[Unit], target: Target) -> Multipliers:
+    """Multipliers that make the bound high; the bound is valid at any."""
     steps = [(unit, step) for unit in units for step in unit.steps]
     if not steps:
-        return Prices(0.0, 0.0)
+        return Multipliers(0.0, 0.0)
     dearest = max(
         (step.price / full_rate(unit) / step.survives for unit, step in steps if full_rate(unit) > 0),
         default=0.0,
@@ -80,7 +88,7 @@ def _relaxed(units: Sequence[Unit], target: Target, price: float) -> _Relaxed:
         left -= part * length
         value += part * length * slope
         short -= part * surviving
-    return _Relaxed(value, Prices(paid, price), short)
+    return _Relaxed(value, Multipliers(paid, price), short)
 
 
 def _hull(unit: Unit, price: float) -> list[_Corner]:

@@ -24,7 +24,7 @@ from control_lambda.core.plan.prices import prices_for
 from control_lambda.core.plan.units import (
     RPM_TOLERANCE,
     Filling,
-    Prices,
+    Multipliers,
     Step,
     Target,
     Unit,
@@ -40,7 +40,7 @@ FIRST_GAP: Final = 1.5  # of the lowest price: about what rounding to whole node
 ROUGHNESS: Final = 1.03
 
 
-class Choice(NamedTuple):
+class UnitChoice(NamedTuple):
     """The nodes of one unit's pools and what they bring, with the excess over the unit's best choice."""
 
     excess: float
@@ -56,7 +56,7 @@ class Best:
     """The cheapest plan: one choice for each unit, in their order."""
 
     cost: float
-    choices: tuple[Choice, ...]
+    choices: tuple[UnitChoice, ...]
 
     @property
     def carried(self) -> float:
@@ -81,7 +81,7 @@ def solve(units: Sequence[Unit], target: Target) -> Best:
     if not splits:
         target = Target(target.carried, 0.0)
     views = _views(tuple(units), Target(_rough(target.carried), _rough(target.surviving)))
-    prices = views[0].prices if views else Prices(0.0, 0.0)
+    prices = views[0].prices if views else Multipliers(0.0, 0.0)
     bound = _priced(target, prices) + math.fsum(view.least for view in views)
     gap = FIRST_GAP * min((step.price for unit in units for step in unit.steps), default=1.0)
     widest = math.fsum(view.unit.first.costs[-1] + view.unit.second.costs[-1] - view.least for view in views)
@@ -124,7 +124,7 @@ def _splits_matter(units: Sequence[Unit], target: Target) -> bool:
     return target.surviving > safe + RPM_TOLERANCE
 
 
-def _priced(target: Target, prices: Prices) -> float:
+def _priced(target: Target, prices: Multipliers) -> float:
     """The part of the bound that the target fixes."""
     return prices.carried * target.carried + prices.surviving * target.surviving
 
@@ -132,7 +132,7 @@ def _priced(target: Target, prices: Prices) -> float:
 class _View:
     """A unit at given prices: by size (`low` to `most`), the best split over its pools and its excess."""
 
-    def __init__(self, unit: Unit, prices: Prices, most: int) -> None:
+    def __init__(self, unit: Unit, prices: Multipliers, most: int) -> None:
         self.unit = unit
         self.prices = prices
         self.sizes = most - unit.low + 1
@@ -147,7 +147,7 @@ class _View:
         columns = zip(costs[: self.sizes], carried, surviving, strict=False)
         return [cost - price * rpm - safe * left for cost, rpm, left in columns]
 
-    def within(self, gap: float, *, all_splits: bool) -> list[Choice]:
+    def within(self, gap: float, *, all_splits: bool) -> list[UnitChoice]:
         """The choices whose excess is at most `gap`; with `all_splits` not only each size's best."""
         most = self.least + gap
         near = [index for index, value in enumerate(self.reduced) if value <= most]
@@ -157,7 +157,7 @@ class _View:
                 self._add_splits(choices, best, gap)
         return choices
 
-    def _add_splits(self, choices: list[Choice], best: Choice, gap: float) -> None:
+    def _add_splits(self, choices: list[UnitChoice], best: UnitChoice, gap: float) -> None:
         """Add the other splits of a size, from the best one outwards: the excess is convex in them."""
         unit, price = self.unit, self.prices.surviving
         of_first, of_second = unit.first.costs, unit.second.costs
@@ -176,19 +176,19 @@ class _View:
                 excess = cost - price * surviving - paid
                 if excess > gap:
                     break
-                choices.append(Choice(excess, cost, best.carried, surviving, first, size - first))
+                choices.append(UnitChoice(excess, cost, best.carried, surviving, first, size - first))
                 first += step
 
-    def _choice(self, index: int) -> Choice:
+    def _choice(self, index: int) -> UnitChoice:
         firsts, costs, carried, surviving, _ = self.filling
         first = firsts[index]
         second = self.unit.low + index - first
-        return Choice(
+        return UnitChoice(
             self.reduced[index] - self.least, costs[index], carried[index], surviving[index], first, second
         )
 
 
-def _cheapest_filling(unit: Unit, prices: Prices) -> Filling:
+def _cheapest_filling(unit: Unit, prices: Multipliers) -> Filling:
     """The unit with each size split over its pools as is cheapest for that size."""
 
     def order(size: int) -> tuple[Step, ...]:
@@ -215,7 +215,7 @@ class _Search:
         self,
         views: Sequence[_View],
         target: Target,
-        prices: Prices,
+        prices: Multipliers,
         bound: float,
         gap: float,
         *,
@@ -237,7 +237,7 @@ class _Search:
             _Strip(self.lists[-1], self.last, prices) if splits and self.lists and self.last else None
         )
         self.best_cost = math.inf
-        self.best: tuple[Choice, ...] | None = None
+        self.best: tuple[UnitChoice, ...] | None = None
 
     def run(self) -> Best | None:
         """The cheapest plan within the gap, None where there is none."""
@@ -248,7 +248,7 @@ class _Search:
         placed = dict(zip(self.order, self.best, strict=True))
         return Best(self.best_cost, tuple(placed[index] for index in range(len(placed))))
 
-    def _closing(self, choice: Choice) -> float:
+    def _closing(self, choice: UnitChoice) -> float:
         return choice.surviving if self.by_surviving else choice.carried
 
     def _most_of_the_rest(self) -> list[tuple[float, float]]:
@@ -264,7 +264,9 @@ class _Search:
         """The highest sum of excesses that is still of interest."""
         return min(self.gap, self.best_cost - self.bound) + USD_TOLERANCE
 
-    def _descend(self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float) -> None:
+    def _descend(
+        self, taken: tuple[UnitChoice, ...], excess: float, carried: float, surviving: float
+    ) -> None:
         """Try every choice of the next unit; the units from there on have to bring what is left."""
         depth = len(taken)
         if depth == len(self.lists):
@@ -281,7 +283,7 @@ class _Search:
             if left <= carries and safe <= survives:
                 self._descend((*taken, choice), excess + choice.excess, left, safe)
 
-    def _close(self, taken: tuple[Choice, ...], excess: float, carried: float, surviving: float) -> None:
+    def _close(self, taken: tuple[UnitChoice, ...], excess: float, carried: float, surviving: float) -> None:
         """Complete the plan with the last unit: of its choices only those that waste little matter."""
         spare = self._limit() - excess
         need, price = carried, self.prices.carried
@@ -295,7 +297,7 @@ class _Search:
             if choice.carried >= carried and choice.surviving >= surviving:
                 self._offer((*taken, choice))
 
-    def _offer(self, choices: tuple[Choice, ...]) -> None:
+    def _offer(self, choices: tuple[UnitChoice, ...]) -> None:
         """Keep the plan where it is cheaper than the best, or as cheap and preferred."""
         cost = math.fsum(choice.cost for choice in choices)
         if cost > self.best_cost + USD_TOLERANCE:
@@ -303,11 +305,11 @@ class _Search:
         if cost < self.best_cost - USD_TOLERANCE or self._preferred(choices):
             self.best_cost, self.best = min(cost, self.best_cost), choices
 
-    def _preferred(self, choices: tuple[Choice, ...]) -> bool:
+    def _preferred(self, choices: tuple[UnitChoice, ...]) -> bool:
         """Whether an equally cheap plan has fewer nodes, or more in earlier pools."""
         return self.best is None or self._rank(choices) < self._rank(self.best)
 
-    def _rank(self, choices: tuple[Choice, ...]) -> tuple[int, list[tuple[int, int]]]:
+    def _rank(self, choices: tuple[UnitChoice, ...]) -> tuple[int, list[tuple[int, int]]]:
         nodes = []
         for index, choice in zip(self.order, choices, strict=True):
             unit = self.views[index].unit
@@ -322,7 +324,9 @@ class _Strip:
     strip its contribution hardly varies, so what the unit before it has to contribute is known closely.
     """
 
-    def __init__(self, choices: Sequence[Choice], last: Sequence[Choice], prices: Prices) -> None:
+    def __init__(
+        self, choices: Sequence[UnitChoice], last: Sequence[UnitChoice], prices: Multipliers
+    ) -> None:
         self.prices = prices
         self.along_carried = max(0.0, last[-1].carried - last[0].carried)
         self.along_surviving = max(0.0, last[-1].surviving - last[0].surviving)
@@ -332,7 +336,7 @@ class _Strip:
         self.keys = [key for key, _ in placed]
         self.choices = [choice for _, choice in placed]
 
-    def fitting(self, carried: float, surviving: float, spare: float) -> list[Choice]:
+    def fitting(self, carried: float, surviving: float, spare: float) -> list[UnitChoice]:
         """The choices, least excess first, after which the two needs can be met for `spare` USD in waste."""
         low = self._across(carried, surviving + _waste(spare, self.prices.surviving, self.along_carried))
         high = self._across(carried + _waste(spare, self.prices.carried, self.along_surviving), surviving)

@@ -29,31 +29,33 @@ SURVIVAL_STEP: Final = 0.05
 BUDGET_STEP: Final = 0.95
 
 
-def target(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
+def target(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
     """The cheapest sizes that carry `demand` and, after the loss of the reserve, `survival` (rpm).
 
     With a probe node in each refused pool that may have one and would grow, could it be had: one node
     rarely replaces anything, so the cheapest sizes alone would never ask for the proof. Where the budget
     has no room for the probe, there is none.
     """
-    plan = _cheapest(found, tables, fleet, demand, survival)
-    doubted = [supply for supply in found if _may_be_probed(supply)]
+    plan = _cheapest(supplies, tables, fleet, demand, survival)
+    doubted = [supply for supply in supplies if _may_be_probed(supply)]
     if not doubted:
         return plan
-    hopeful = [_had(supply) if supply in doubted else supply for supply in found]
+    hopeful = [_had(supply) if supply in doubted else supply for supply in supplies]
     hoped = _cheapest(hopeful, tables, fleet, demand, survival)
     nodes = dict(plan.nodes)
     for supply in doubted:
         name, probed = supply.pool.name, supply.in_service + 1
         if nodes[name] < probed <= hoped.nodes[name]:
             with_probe = {**nodes, name: probed}
-            if cost_per_hour(found, with_probe) <= fleet.budget_usd_per_hour:
+            if cost_per_hour(supplies, with_probe) <= fleet.budget_usd_per_hour:
                 nodes = with_probe
-    return replace(plan, nodes=nodes, cost_usd_per_hour=cost_per_hour(found, nodes))
+    return replace(plan, nodes=nodes, cost_usd_per_hour=cost_per_hour(supplies, nodes))
 
 
-def _cheapest(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Plan:
-    options = tuple(_option(supply) for supply in found)
+def _cheapest(
+    supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
+) -> Plan:
+    options = tuple(_option(supply) for supply in supplies)
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
@@ -82,25 +84,25 @@ def _rounded_up(value: float, step: float) -> float:
 
 
 def shared_plan(
-    found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], fleet: Fleet, demand: float
+    supplies: Sequence[Supply], tables: Tables, shares: Mapping[str, float], fleet: Fleet, demand: float
 ) -> Plan:
     """The sizes with which each unit carries its share of `demand` (rpm), its cheapest pool first.
 
     For the policies whose formula fixes the shares. What exceeds the budget is left out of all alike.
     """
-    least = {supply.pool.name: _option(supply).low for supply in found}
-    rpm, nodes = demand, _for_shares(found, tables, shares, demand)
-    while nodes != least and cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
+    least = {supply.pool.name: _option(supply).low for supply in supplies}
+    rpm, nodes = demand, _for_shares(supplies, tables, shares, demand)
+    while nodes != least and cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         rpm = rpm * BUDGET_STEP if rpm > 1.0 else 0.0
-        nodes = _for_shares(found, tables, shares, rpm)
-    reached = carried(found, nodes, tables)
-    return Plan(nodes, reached, reached, cost_per_hour(found, nodes), max(0.0, demand - reached))
+        nodes = _for_shares(supplies, tables, shares, rpm)
+    reached = carried(supplies, nodes, tables)
+    return Plan(nodes, reached, reached, cost_per_hour(supplies, nodes), max(0.0, demand - reached))
 
 
-def _for_shares(found: Sequence[Supply], tables: Tables, shares: Mapping[str, float], rpm: float) -> Sizes:
+def _for_shares(supplies: Sequence[Supply], tables: Tables, shares: Mapping[str, float], rpm: float) -> Sizes:
     nodes: Sizes = {}
     left = {name: bisect.bisect_left(table, shares.get(name, 0.0) * rpm) for name, table in tables.items()}
-    for supply in sorted(found, key=lambda supply: (supply.price, supply.pool.name)):
+    for supply in sorted(supplies, key=lambda supply: (supply.price, supply.pool.name)):
         option = _option(supply)
         size = min(max(left[supply.unit.name], option.low), option.high)
         left[supply.unit.name] -= size
@@ -108,20 +110,20 @@ def _for_shares(found: Sequence[Supply], tables: Tables, shares: Mapping[str, fl
     return nodes
 
 
-def desired(found: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float) -> Sizes:
+def desired(supplies: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float) -> Sizes:
     """The sizes on the way to `plan`: what it adds now, less what the ready rest can spare.
 
     `demand` (rpm) is what ready nodes have to carry meanwhile. When both together cost more than the
     budget, growth waits for the shrinking.
     """
-    grown = {supply.pool.name: max(plan.nodes[supply.pool.name], standing(supply)) for supply in found}
-    wanted = _without_surplus(found, plan, grown, tables, demand)
-    if cost_per_hour(found, wanted) <= fleet.budget_usd_per_hour:
+    grown = {supply.pool.name: max(plan.nodes[supply.pool.name], current(supply)) for supply in supplies}
+    wanted = _without_surplus(supplies, plan, grown, tables, demand)
+    if cost_per_hour(supplies, wanted) <= fleet.budget_usd_per_hour:
         return wanted
-    return _within_budget(found, plan, tables, fleet, demand)
+    return _within_budget(supplies, plan, tables, fleet, demand)
 
 
-def standing(supply: Supply) -> int:
+def current(supply: Supply) -> int:
     """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
@@ -135,20 +137,20 @@ def _held(supply: Supply) -> int:
     return min(max(supply.desired, supply.least), supply.pool.nodes.max)
 
 
-def standing_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
+def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
-    nodes = {supply.pool.name: standing(supply) if supply.refusal else _held(supply) for supply in found}
-    if cost_per_hour(found, nodes) > fleet.budget_usd_per_hour:
-        nodes = {supply.pool.name: standing(supply) for supply in found}
-    rpm = carried(found, nodes, tables)
-    return Plan(nodes, rpm, rpm, cost_per_hour(found, nodes), 0.0)
+    nodes = {supply.pool.name: current(supply) if supply.refusal else _held(supply) for supply in supplies}
+    if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
+        nodes = {supply.pool.name: current(supply) for supply in supplies}
+    rpm = carried(supplies, nodes, tables)
+    return Plan(nodes, rpm, rpm, cost_per_hour(supplies, nodes), 0.0)
 
 
-def unconstrained_plan(found: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> Plan:
+def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
     options = tuple(
         replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
-        for supply in found
+        for supply in supplies
     )
     need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
     return _plans.plan(_problem(options, tables, need))
@@ -159,10 +161,10 @@ def start_premium(supply: Supply) -> float:
     return supply.unit.profile.start_seconds / EXPECTED_STAY_SECONDS
 
 
-def carried(found: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -> float:
+def carried(supplies: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -> float:
     """What the given nodes by pool carry within the objective, in rpm."""
     by_unit: dict[str, int] = {}
-    for supply in found:
+    for supply in supplies:
         name = supply.unit.name
         by_unit[name] = by_unit.get(name, 0) + nodes[supply.pool.name]
     return sum(rpm_of(tables[name], count) for name, count in by_unit.items())
@@ -170,7 +172,7 @@ def carried(found: Sequence[Supply], nodes: Mapping[str, int], tables: Tables) -
 
 def _option(supply: Supply) -> PoolOption:
     if supply.fixed:
-        low = high = standing(supply)
+        low = high = current(supply)
     else:
         low = max(supply.least, _irreplaceable(supply))
         high = max(supply.most, low)
@@ -193,33 +195,35 @@ def _irreplaceable(supply: Supply) -> int:
 
 
 def _without_surplus(
-    found: Sequence[Supply], plan: Plan, sizes: Sizes, tables: Tables, demand: float
+    supplies: Sequence[Supply], plan: Plan, sizes: Sizes, tables: Tables, demand: float
 ) -> Sizes:
     """`sizes` less the surplus over the plan that ready nodes can spare, dearest per request first."""
     wanted = dict(sizes)
-    ready = {supply.pool.name: supply.ready for supply in found}
-    for supply in sorted(found, key=_price_per_request, reverse=True):
+    ready = {supply.pool.name: supply.ready for supply in supplies}
+    for supply in sorted(supplies, key=_price_per_request, reverse=True):
         name = supply.pool.name
         if supply.fixed or supply.starting:
             continue
         while wanted[name] > plan.nodes[name]:
             spared = {**ready, name: max(ready[name] - 1, 0)}
-            if carried(found, spared, tables) < demand and spared != ready:
+            if carried(supplies, spared, tables) < demand and spared != ready:
                 break
             ready = spared
             wanted[name] -= 1
     return wanted
 
 
-def _within_budget(found: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float) -> Sizes:
+def _within_budget(
+    supplies: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float
+) -> Sizes:
     """What stands, less what can be spared, plus what the budget then has room for."""
-    now = {supply.pool.name: standing(supply) for supply in found}
-    kept = _without_surplus(found, plan, now, tables, demand)
-    if cost_per_hour(found, kept) > fleet.budget_usd_per_hour:
+    now = {supply.pool.name: current(supply) for supply in supplies}
+    kept = _without_surplus(supplies, plan, now, tables, demand)
+    if cost_per_hour(supplies, kept) > fleet.budget_usd_per_hour:
         return {name: min(kept[name], plan.nodes[name]) for name in kept}
-    for supply in sorted(found, key=_price_per_request):
+    for supply in sorted(supplies, key=_price_per_request):
         name = supply.pool.name
-        room = int((fleet.budget_usd_per_hour - cost_per_hour(found, kept)) / supply.price + 1e-9)
+        room = int((fleet.budget_usd_per_hour - cost_per_hour(supplies, kept)) / supply.price + 1e-9)
         kept[name] += max(0, min(plan.nodes[name] - kept[name], room))
     return kept
 

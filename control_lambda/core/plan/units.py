@@ -61,7 +61,7 @@ class Target:
     surviving: float
 
 
-class Prices(NamedTuple):
+class Multipliers(NamedTuple):
     """Lagrange multipliers: USD per hour for each rpm carried and for each rpm surviving."""
 
     carried: float

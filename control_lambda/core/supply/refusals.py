@@ -11,29 +11,29 @@ from functools import lru_cache
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
-from control_lambda.core.model import NOTHING, Evidence, Kind, PoolSignals, Refusal
+from control_lambda.core.model import NOTHING, Evidence, EvidenceKind, PoolSignals, Refusal
 
 Refusals = Mapping[str, Refusal]
 
 # The first back-off by kind, doubled by every further refused probe. A refused launch costs nothing, so
 # shortages, which end by themselves, are probed often; what only a person mends is probed rarely.
-FIRST_BACK_OFF: Final[Mapping[Kind, float]] = {
-    Kind.SHORTAGE: 120,
-    Kind.UNKNOWN: 120,
-    Kind.NO_ADDRESSES: 600,
-    Kind.NEVER_READY: 900,
-    Kind.QUOTA: 1800,
-    Kind.UNSUPPORTED: 3600,
-    Kind.PERMISSION: 3600,
+FIRST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
+    EvidenceKind.SHORTAGE: 120,
+    EvidenceKind.UNKNOWN: 120,
+    EvidenceKind.NO_ADDRESSES: 600,
+    EvidenceKind.NEVER_READY: 900,
+    EvidenceKind.QUOTA: 1800,
+    EvidenceKind.UNSUPPORTED: 3600,
+    EvidenceKind.PERMISSION: 3600,
 }
-LONGEST_BACK_OFF: Final[Mapping[Kind, float]] = {
-    Kind.SHORTAGE: 600,
-    Kind.UNKNOWN: 600,
-    Kind.NO_ADDRESSES: 3600,
-    Kind.NEVER_READY: 3600,
-    Kind.QUOTA: 3600,
-    Kind.UNSUPPORTED: 14400,
-    Kind.PERMISSION: 14400,
+LONGEST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
+    EvidenceKind.SHORTAGE: 600,
+    EvidenceKind.UNKNOWN: 600,
+    EvidenceKind.NO_ADDRESSES: 3600,
+    EvidenceKind.NEVER_READY: 3600,
+    EvidenceKind.QUOTA: 3600,
+    EvidenceKind.UNSUPPORTED: 14400,
+    EvidenceKind.PERMISSION: 14400,
 }
 # A node that is not ready after this many start times will not be.
 NEVER_READY_STARTS: Final = 2.0
@@ -64,7 +64,7 @@ def remember(refusals: Refusals, evidence: Iterable[Evidence], fleet: Fleet) -> 
     known = dict(refusals)
     for item in sorted(evidence, key=lambda found: (found.at, found.pool, found.kind)):
         pool = fleet.pool_named.get(item.pool)
-        if pool is None or item.kind is Kind.INTERRUPTION or _is_echo(item, known):
+        if pool is None or item.kind is EvidenceKind.INTERRUPTION or _is_echo(item, known):
             continue
         key = _key(item, pool, fleet.unit_of[item.pool])
         old = known.get(key)
@@ -108,10 +108,10 @@ def overdue(signals: PoolSignals, unit: Unit, at: float) -> list[str]:
 
 def refusal_of(refusals: Refusals, pool: Pool, unit: Unit) -> Refusal | None:
     """The refusal that stands against a pool; of several the one with the longest back-off."""
-    standing = [
+    open_refusals = [
         refusal for key, refusal in refusals.items() if refusal.count and _covers(key, refusal, pool, unit)
     ]
-    return max(standing, key=lambda refusal: (refusal.until, refusal.kind), default=None)
+    return max(open_refusals, key=lambda refusal: (refusal.until, refusal.kind), default=None)
 
 
 def launch_limit(refusal: Refusal | None, signals: PoolSignals, most: int, at: float) -> int:
@@ -134,9 +134,9 @@ def _is_echo(evidence: Evidence, refusals: Refusals) -> bool:
 
 
 def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
-    if evidence.kind is Kind.QUOTA:
+    if evidence.kind is EvidenceKind.QUOTA:
         return f"quota:{family(unit.instance_type)}:{pool.market}"
-    if evidence.kind in (Kind.SHORTAGE, Kind.UNSUPPORTED):
+    if evidence.kind in (EvidenceKind.SHORTAGE, EvidenceKind.UNSUPPORTED):
         own = f":{pool.name}" if evidence.zone else ""
         return f"{unit.instance_type}:{evidence.zone}:{pool.market}{own}"
     return f"pool:{pool.name}"
@@ -161,7 +161,7 @@ def _episode(old: Refusal | None, evidence: Evidence) -> Refusal:
 
 
 def _is_disproved(refusal: Refusal, covered: Sequence[tuple[PoolSignals, int, Unit]], at: float) -> bool:
-    if refusal.kind is Kind.NEVER_READY:
+    if refusal.kind is EvidenceKind.NEVER_READY:
         return all(
             at > refusal.until + NEVER_READY_STARTS * unit.profile.start_seconds
             and not overdue(signals, unit, at)

@@ -47,7 +47,7 @@ class Supply(NamedTuple):
         return self.ready + self.starting
 
 
-def supplies(
+def supplies_of(
     snapshot: Snapshot, state: State, fleet: Fleet, usd_per_late_request: float
 ) -> tuple[Supply, ...]:
     """Every pool's supply, in the order of fleet.yaml; `state` is already brought up to the snapshot."""
@@ -56,10 +56,10 @@ def supplies(
     )
 
 
-def ready_by_unit(found: Sequence[Supply]) -> dict[str, int]:
+def ready_by_unit(supplies: Sequence[Supply]) -> dict[str, int]:
     """Unit name to ready nodes over its pools."""
     totals: dict[str, int] = {}
-    for supply in found:
+    for supply in supplies:
         totals[supply.unit.name] = totals.get(supply.unit.name, 0) + supply.ready
     return totals
 
@@ -69,9 +69,9 @@ def rpm_of(table: Sequence[float], nodes: int) -> float:
     return table[min(nodes, len(table) - 1)]
 
 
-def cost_per_hour(found: Sequence[Supply], nodes: Mapping[str, int]) -> float:
+def cost_per_hour(supplies: Sequence[Supply], nodes: Mapping[str, int]) -> float:
     """USD per hour of the given nodes by pool."""
-    return sum(supply.price * nodes[supply.pool.name] for supply in found)
+    return sum(supply.price * nodes[supply.pool.name] for supply in supplies)
 
 
 def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_late_request: float) -> Supply:

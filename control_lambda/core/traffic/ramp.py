@@ -16,38 +16,38 @@ ROUNDING: Final = 0.001
 
 
 def step(
-    standing: Mapping[str, float], wanted: Mapping[str, float], capacity: Mapping[str, float], demand: float
+    current: Mapping[str, float], wanted: Mapping[str, float], capacity: Mapping[str, float], demand: float
 ) -> tuple[Shares, bool]:
     """The shares of this tick, and whether they had to jump.
 
-    `standing` are the shares in force (empty when nothing is), `capacity` what each unit's ready nodes
+    `current` are the shares in force (empty when nothing is), `capacity` what each unit's ready nodes
     carry (rpm; 0 = no ready node), `demand` what comes now (rpm).
     """
     if not wanted:
         return {}, False
-    base = _alive(standing, capacity)
+    base = _alive(current, capacity)
     if not base:
-        return dict(wanted), bool(standing)
-    moved = _toward(base, wanted, _reach(standing, base, wanted))
+        return dict(wanted), bool(current)
+    moved = _toward(base, wanted, _reach(current, base, wanted))
     if _overload(moved, capacity, demand) <= _overload(wanted, capacity, demand):
         return moved, False
-    relieved = _relieved(moved, base, standing, capacity, demand)
+    relieved = _relieved(moved, base, current, capacity, demand)
     return (dict(wanted), True) if relieved is None else (relieved, False)
 
 
-def _alive(standing: Mapping[str, float], capacity: Mapping[str, float]) -> Shares:
-    """The standing shares of units with ready nodes, scaled up to make a whole."""
-    alive = {name: share for name, share in standing.items() if share > 0 and capacity.get(name, 0.0) > 0}
+def _alive(current: Mapping[str, float], capacity: Mapping[str, float]) -> Shares:
+    """The current shares of units with ready nodes, scaled up to make a whole."""
+    alive = {name: share for name, share in current.items() if share > 0 and capacity.get(name, 0.0) > 0}
     total = sum(alive.values())
     return {name: share / total for name, share in alive.items()}
 
 
-def _reach(standing: Mapping[str, float], base: Mapping[str, float], wanted: Mapping[str, float]) -> float:
+def _reach(current: Mapping[str, float], base: Mapping[str, float], wanted: Mapping[str, float]) -> float:
     """How much of the way from `base` to `wanted` no unit exceeds its step on."""
     reach = 1.0
     for name in {*base, *wanted}:
         move = wanted.get(name, 0.0) - base.get(name, 0.0)
-        most = (MOST_A_TICK if name in standing or move < 0 else MOST_FOR_NEW) - ROUNDING
+        most = (MOST_A_TICK if name in current or move < 0 else MOST_FOR_NEW) - ROUNDING
         if abs(move) > most:
             reach = min(reach, most / abs(move))
     return reach
@@ -62,7 +62,7 @@ def _toward(base: Mapping[str, float], wanted: Mapping[str, float], reach: float
 def _relieved(
     moved: Mapping[str, float],
     base: Mapping[str, float],
-    standing: Mapping[str, float],
+    current: Mapping[str, float],
     capacity: Mapping[str, float],
     demand: float,
 ) -> Shares | None:
@@ -71,7 +71,7 @@ def _relieved(
     excess = {name: max(0.0, share - able.get(name, 0.0)) for name, share in moved.items()}
     room = {}
     for name, most in able.items():
-        within_step = base.get(name, 0.0) + (MOST_A_TICK if name in standing else MOST_FOR_NEW) - ROUNDING
+        within_step = base.get(name, 0.0) + (MOST_A_TICK if name in current else MOST_FOR_NEW) - ROUNDING
         room[name] = max(0.0, min(within_step, most) - moved.get(name, 0.0))
     lacking, spare = sum(excess.values()), sum(room.values())
     if spare < lacking:

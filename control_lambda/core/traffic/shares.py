@@ -29,11 +29,11 @@ def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Tr
     able = _able(outlook)
     staying = {name: min(able[name], rpm) for name, rpm in _carrying_after(outlook, sizes).items()}
     wanted = _wish(outlook, mode, staying if any(staying.values()) else able)
-    standing = standing_shares(outlook)
-    shares, jumped = ramp.step(standing, wanted, able, outlook.forecast.now)
+    current = shares_in_force(outlook)
+    shares, jumped = ramp.step(current, wanted, able, outlook.forecast.now)
     names = [unit.name for unit in outlook.fleet.units]
-    if _is_settled(standing, shares) and set(_standing_weights(outlook)) == set(names):
-        return Traffic(standing, _standing_weights(outlook), jumped=False)
+    if _is_settled(current, shares) and set(_weights_in_force(outlook)) == set(names):
+        return Traffic(current, _weights_in_force(outlook), jumped=False)
     return Traffic(shares, weights.to_weights(shares, names), jumped)
 
 
@@ -66,16 +66,16 @@ def _class_row(outlook: Outlook, item: QueryClass, carrying: Mapping[str, float]
         return {}
     shares = {name: share / total for name, share in wanted.items()}
     row = outlook.snapshot.class_weights.get(item.name, {})
-    standing = weights.to_shares(row)
-    moved, _ = ramp.step(standing, shares, carrying, outlook.forecast.now)
-    if row and _is_settled(standing, moved):
+    current = weights.to_shares(row)
+    moved, _ = ramp.step(current, shares, carrying, outlook.forecast.now)
+    if row and _is_settled(current, moved):
         return dict(row)
     return weights.to_weights(moved, [unit.name for unit in outlook.fleet.units])
 
 
-def standing_shares(outlook: Outlook) -> weights.Shares:
+def shares_in_force(outlook: Outlook) -> weights.Shares:
     """The shares that we last decided; on the first tick those of the rule as it stands."""
-    return weights.to_shares(_standing_weights(outlook))
+    return weights.to_shares(_weights_in_force(outlook))
 
 
 def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> list[str]:
@@ -94,15 +94,15 @@ def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> 
     ]
 
 
-def _standing_weights(outlook: Outlook) -> Mapping[str, int]:
+def _weights_in_force(outlook: Outlook) -> Mapping[str, int]:
     return outlook.before.weights or outlook.snapshot.weights or {}
 
 
-def _is_settled(standing: Mapping[str, float], shares: Mapping[str, float]) -> bool:
+def _is_settled(current: Mapping[str, float], shares: Mapping[str, float]) -> bool:
     """Whether the same units carry about the same shares."""
-    carrying = {name for name, share in standing.items() if share > 0}
+    carrying = {name for name, share in current.items() if share > 0}
     return carrying == set(shares) and all(
-        abs(share - standing[name]) < DEADBAND for name, share in shares.items()
+        abs(share - current[name]) < DEADBAND for name, share in shares.items()
     )
 
 

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
-from control_lambda.core.model import Evidence, Kind, State
+from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
@@ -70,8 +70,8 @@ def item(table: tuple[embedded.Cloud, Any, str]) -> Item:
     return Item(cloud, client, name, f"fleet-{next(NUMBERS)}")
 
 
-SHORTAGE = Evidence(FAST, Kind.SHORTAGE, NOON - 5, zone="us-east-1a")
-INTERRUPTION = Evidence(FAST_SPOT, Kind.INTERRUPTION, NOON - 4.5, node="i-7")
+SHORTAGE = Evidence(FAST, EvidenceKind.SHORTAGE, NOON - 5, zone="us-east-1a")
+INTERRUPTION = Evidence(FAST_SPOT, EvidenceKind.INTERRUPTION, NOON - 4.5, node="i-7")
 
 
 def test_the_state_survives_from_one_tick_to_the_next(item: Item) -> None:
@@ -170,7 +170,7 @@ def test_a_burst_of_evidence_is_bounded(item: Item, monkeypatch: pytest.MonkeyPa
     """The item never outgrows DynamoDB's 400 KB."""
     monkeypatch.setattr("control_lambda.aws.world.memory.MAX_EVIDENCE", 2)
     memory = item.memory()
-    kept = [memory.add_evidence(Evidence(FAST, Kind.SHORTAGE, NOON + n)) for n in range(3)]
+    kept = [memory.add_evidence(Evidence(FAST, EvidenceKind.SHORTAGE, NOON + n)) for n in range(3)]
     assert kept == [True, True, False]
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from control_lambda.core.model import Evidence, Kind, Minute
+from control_lambda.core.model import Evidence, EvidenceKind, Minute
 from control_lambda.errors import NotDeployedError
 from control_lambda.ports import Settings
 from tests.control_lambda.conftest import NOON
@@ -98,7 +98,9 @@ def test_refused_launches_are_found_by_polling(shell: Shell) -> None:
     shell.actuators.set_desired(FAST, 2)
     shell.cloud.advance(NOON + 60)
     evidence = shell.sensors.sense(shell.fleet, NOON + 60, ()).evidence
-    assert {(item.pool, item.kind, item.zone) for item in evidence} == {(FAST, Kind.SHORTAGE, "us-east-1a")}
+    assert {(item.pool, item.kind, item.zone) for item in evidence} == {
+        (FAST, EvidenceKind.SHORTAGE, "us-east-1a")
+    }
     assert all(NOON <= item.at <= NOON + 60 for item in evidence)
 
 
@@ -120,7 +122,7 @@ def test_node_group_health_speaks_when_scaling_activities_cannot(shell: Shell) -
     shell.cloud.throttle("DescribeScalingActivities", -1)
     shell.cloud.advance(NOON + 60)
     snapshot = shell.sensors.sense(shell.fleet, NOON + 60, ())
-    assert snapshot.evidence == (Evidence(FAST, Kind.SHORTAGE, NOON),)
+    assert snapshot.evidence == (Evidence(FAST, EvidenceKind.SHORTAGE, NOON),)
     assert snapshot.failures == (f"scaling-activities {FAST}: Throttling",)
 
 
@@ -141,9 +143,9 @@ def test_counted_capacity_errors_are_evidence(shell: Shell) -> None:
             }
         ],
     )
-    given = Evidence(SLOW, Kind.QUOTA, NOON - 5)
+    given = Evidence(SLOW, EvidenceKind.QUOTA, NOON - 5)
     evidence = shell.sensors.sense(shell.fleet, NOON, (given,)).evidence
-    assert evidence == (given, Evidence(FAST_SPOT, Kind.SHORTAGE, NOON - 120))
+    assert evidence == (given, Evidence(FAST_SPOT, EvidenceKind.SHORTAGE, NOON - 120))
 
 
 def test_a_busy_node_group_is_held_and_can_still_be_resized(shell: Shell) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from control_lambda.core.decide import LEAST_DWELL_SECONDS, decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, Kind, Mode, PoolSignals, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, PoolSignals, State
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, group, nodes, snapshot, unit
 
@@ -17,7 +17,7 @@ CHEAP, DEAR = (pool.name for pool in FLEET.pools)
 ENOUGH = 400.0  # rpm that four or five nodes carry
 
 
-def shortage(at: float, pool: str = CHEAP, kind: Kind = Kind.SHORTAGE) -> Evidence:
+def shortage(at: float, pool: str = CHEAP, kind: EvidenceKind = EvidenceKind.SHORTAGE) -> Evidence:
     """A launch was refused."""
     return Evidence(pool, kind, at)
 
@@ -62,8 +62,10 @@ def test_shortage_of_the_cheapest_leads_to_capacity_mode_at_once() -> None:
     assert decision.sizes[DEAR] > 1
 
 
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind not in (Kind.SHORTAGE, Kind.INTERRUPTION)])
-def test_no_other_refusal_flips_the_mode(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind", [kind for kind in EvidenceKind if kind not in (EvidenceKind.SHORTAGE, EvidenceKind.INTERRUPTION)]
+)
+def test_no_other_refusal_flips_the_mode(kind: EvidenceKind) -> None:
     """It caps the pool, and the plan goes elsewhere, in cost mode."""
     steered = Steered()
     steered.tick({CHEAP: 1, DEAR: 1})
@@ -205,7 +207,7 @@ def test_an_announced_interruption_moves_traffic_before_the_node_is_gone() -> No
     steered = Steered()
     steered.tick({CHEAP: 1, DEAR: 1}, rpm=50.0)
     (node,) = nodes(CHEAP, 1)
-    told = Evidence(CHEAP, Kind.INTERRUPTION, steered.at, node=node)
+    told = Evidence(CHEAP, EvidenceKind.INTERRUPTION, steered.at, node=node)
     decision = steered.tick({CHEAP: 1, DEAR: 1}, rpm=50.0, evidence=(told,), cause="event")
 
     assert steered.state.weights == {"cheap": 0, "dear": 999}

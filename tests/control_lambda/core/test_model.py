@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control_lambda.core.model import (
     DemandMemory,
     Evidence,
-    Kind,
+    EvidenceKind,
     MarginMemory,
     Mode,
     PoolSignals,
@@ -54,7 +54,7 @@ memories = st.builds(
     losses=rates,
     margin=margins,
 )
-refusals = st.builds(Refusal, st.sampled_from(Kind), names, numbers, numbers, counts)
+refusals = st.builds(Refusal, st.sampled_from(EvidenceKind), names, numbers, numbers, counts)
 states = st.builds(
     State,
     tick=counts,
@@ -106,7 +106,7 @@ def test_a_state_with_an_unknown_key_is_refused() -> None:
         state_from_json(json.dumps(raw))
 
 
-@given(st.builds(Evidence, names, st.sampled_from(Kind), numbers, names, names))
+@given(st.builds(Evidence, names, st.sampled_from(EvidenceKind), numbers, names, names))
 def test_evidence_survives_the_way_through_plain_values(item: Evidence) -> None:
     """Events and DynamoDB carry it."""
     assert evidence_from_plain(json.loads(json.dumps(plain(item)))) == item

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from control_lambda.core.model import DemandMemory, Evidence, Kind, Refusal, Snapshot, State
+from control_lambda.core.model import DemandMemory, Evidence, EvidenceKind, Refusal, Snapshot, State
 from control_lambda.core.outlook import Outlook, look, slowest_start
 from control_lambda.core.supply import refusals
 from tests.control_lambda.core.examples import NOON, START, fleet, group, minutes, snapshot, unit
@@ -38,12 +38,12 @@ def test_an_overdue_node_is_evidence_that_the_pool_never_gets_ready() -> None:
     stuck = group(A, 0, starting=[NOON - 2 * START - 1])
     outlook = looked(snapshot(FLEET, {}, 100.0, pools={A: stuck, A_SPOT: group(A_SPOT), B: group(B)}))
 
-    assert [refusal.kind for refusal in outlook.state.refusals.values()] == [Kind.NEVER_READY]
+    assert [refusal.kind for refusal in outlook.state.refusals.values()] == [EvidenceKind.NEVER_READY]
 
 
 def test_an_interrupted_node_is_left_out_until_it_is_gone() -> None:
     """For longer than AWS's two minutes, and not for ever."""
-    told = Evidence(A_SPOT, Kind.INTERRUPTION, NOON, node="i-1")
+    told = Evidence(A_SPOT, EvidenceKind.INTERRUPTION, NOON, node="i-1")
     state = looked(snapshot(FLEET, {}, 100.0, evidence=(told,))).state
     soon = looked(snapshot(FLEET, {}, 100.0, at=NOON + 120), state).state
     late = looked(snapshot(FLEET, {}, 100.0, at=NOON + 3600), soon).state
@@ -110,7 +110,7 @@ LATER = NOON + 86400.0
     [
         State(mode_since=LATER),
         State(peaks=((LATER, 5000.0),)),
-        State(refusals={"x": Refusal(Kind.SHORTAGE, A, LATER, LATER + 120, 1)}),
+        State(refusals={"x": Refusal(EvidenceKind.SHORTAGE, A, LATER, LATER + 120, 1)}),
         State(leaving={"i-1": LATER}),
         State(demand=DemandMemory(minute=int(LATER))),
     ],
@@ -131,8 +131,8 @@ def test_what_is_remembered_from_the_future_does_not_freeze_the_loop(ahead: Stat
 def test_evidence_dated_in_the_future_counts_from_now() -> None:
     """A wrong clock on either side blocks no pool for longer than its back-off."""
     told = (
-        Evidence(A, Kind.SHORTAGE, LATER),
-        Evidence(A_SPOT, Kind.INTERRUPTION, LATER, node="i-1"),
+        Evidence(A, EvidenceKind.SHORTAGE, LATER),
+        Evidence(A_SPOT, EvidenceKind.INTERRUPTION, LATER, node="i-1"),
     )
     state = looked(snapshot(FLEET, {}, 100.0, evidence=told)).state
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control_lambda.core.decide import decide
-from control_lambda.core.model import Decision, Evidence, Kind, Minute, Refusal, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Minute, Refusal, State
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, group, minutes, nodes, snapshot, unit
 
@@ -28,7 +28,7 @@ def subjects(decision: Decision, code: Code) -> list[str]:
     return [reason.subject for reason in decision.reasons if reason.code == code]
 
 
-def refusal(kind: Kind = Kind.SHORTAGE, until: float = NOON + 60) -> Mapping[str, Refusal]:
+def refusal(kind: EvidenceKind = EvidenceKind.SHORTAGE, until: float = NOON + 60) -> Mapping[str, Refusal]:
     """A refusal of the cheap pool, two minutes old."""
     return {"inf2.xlarge::on-demand": Refusal(kind, A, NOON - 120, until, 1)}
 
@@ -48,7 +48,7 @@ def test_every_reason_has_its_heading_in_the_runbook(code: Code) -> None:
 
 def test_a_refused_launch_is_told_once_with_its_kind() -> None:
     """When it is new; not on every tick that it stands."""
-    new = told(evidence=(Evidence(A, Kind.SHORTAGE, NOON - 10),))
+    new = told(evidence=(Evidence(A, EvidenceKind.SHORTAGE, NOON - 10),))
 
     assert subjects(new, Code.REFUSED) == [A]
     assert "shortage" in next(reason.text for reason in new.reasons if reason.code == Code.REFUSED)
@@ -73,7 +73,7 @@ def test_a_probe_is_told_as_such() -> None:
 def test_an_interruption_is_told_once() -> None:
     """AWS repeats itself."""
     (node,) = nodes(B, 1)
-    item = Evidence(B, Kind.INTERRUPTION, NOON, node=node)
+    item = Evidence(B, EvidenceKind.INTERRUPTION, NOON, node=node)
 
     assert subjects(told(evidence=(item,)), Code.INTERRUPTED) == [B]
     assert (

@@ -6,7 +6,7 @@ import pytest
 
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, Kind, Mode, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, State
 from tests.control_lambda.core.examples import NOON, fleet, group, minutes, snapshot, unit
 
 FLEET = fleet(
@@ -54,7 +54,7 @@ def test_the_record_tells_what_was_found_and_what_was_decided() -> None:
 
 def test_a_refused_pool_is_told_as_unavailable_with_its_evidence() -> None:
     """By the kind that AWS gave."""
-    found = decided(evidence=(Evidence(A, Kind.QUOTA, NOON),))
+    found = decided(evidence=(Evidence(A, EvidenceKind.QUOTA, NOON),))
 
     assert (found.pools[A].available, found.pools[A].evidence) == (False, "quota")
     assert (found.pools[B].available, found.pools[B].evidence) == (True, "")
@@ -92,7 +92,7 @@ def test_the_state_counts_ticks_and_remembers_what_was_decided() -> None:
 def test_the_mode_is_dated_when_it_changes_and_on_the_first_tick() -> None:
     """The dwell counts from then."""
     _, first = decide(snapshot(FLEET, {A: 3}, 100.0), State(), FLEET)
-    short = (Evidence(A, Kind.SHORTAGE, NOON + 30),)
+    short = (Evidence(A, EvidenceKind.SHORTAGE, NOON + 30),)
     _, second = decide(snapshot(FLEET, {}, 900.0, at=NOON + 60, evidence=short), first, FLEET)
 
     assert first.mode_since == NOON

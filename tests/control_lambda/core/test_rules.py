@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Kind, Mode, Snapshot, State
+from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
 from tests.control_lambda.core.histories import histories
 from twin.bench.histories import History, broken_rules, run_histories
 from twin.bench.rules import RULES, Decide
@@ -87,7 +87,9 @@ def feed_the_dead(_: Snapshot, fleet: Fleet, decision: Decision, after: State) -
 
 def punish_refusals(seen: Snapshot, fleet: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
     """No weight for a unit whose launch was refused."""
-    refused = {fleet.unit_of[item.pool].name for item in seen.evidence if item.kind is not Kind.INTERRUPTION}
+    refused = {
+        fleet.unit_of[item.pool].name for item in seen.evidence if item.kind is not EvidenceKind.INTERRUPTION
+    }
     kept = {name: 0 if name in refused else weight for name, weight in after.weights.items()}
     return weighted(decision, after, kept)
 

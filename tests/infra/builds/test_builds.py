@@ -6,7 +6,7 @@ import pytest
 from aws_cdk import App, Stack
 
 from infra.builds.builds import sources
-from infra.builds.images import DOCKERFILES, Kind
+from infra.builds.images import DOCKERFILES, ImageKind
 from tests.infra.conftest import ROOT
 
 
@@ -26,7 +26,7 @@ def copied(dockerfile: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["cpu", "nvidia", "neuron"])
-def test_a_build_finds_what_its_dockerfile_copies(unpacked: Path, kind: Kind) -> None:
+def test_a_build_finds_what_its_dockerfile_copies(unpacked: Path, kind: ImageKind) -> None:
     """And the Dockerfile itself, where the build is told that it is."""
     dockerfile = unpacked / DOCKERFILES[kind]
     assert len(copied(dockerfile)) >= 2

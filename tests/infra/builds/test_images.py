@@ -8,7 +8,7 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
-from infra.builds.images import DOCKERFILES, Images, Kind
+from infra.builds.images import DOCKERFILES, ImageKind, Images
 from infra.builds.model_store import ModelStore
 from infra.settings import Settings
 from tests.infra.conftest import ROOT, UNSTAGED
@@ -86,7 +86,7 @@ def test_only_the_images_that_the_fleet_needs_are_built(
 
 
 @pytest.mark.parametrize("kind", ["cpu", "nvidia", "neuron"])
-def test_every_dockerfile_exists(kind: Kind) -> None:
+def test_every_dockerfile_exists(kind: ImageKind) -> None:
     """What a build is told to build is there."""
     assert (ROOT / DOCKERFILES[kind]).is_file()
 

@@ -18,7 +18,7 @@ from tests.infra.conftest import ROOT, settings_with
 from tests.infra.control.control_stack import ControlStack, control_stack
 from tests.infra.control.runtime_api import FunctionError, LambdaProcess
 from twin.steering.aws import AwsSteering
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 MEGABYTE = 1_000_000
@@ -57,7 +57,7 @@ def asset(stack: ControlStack, assembly: Path) -> Path:
 def world() -> Iterator[tuple[World, AwsSteering]]:
     """A fleet of ten pools under load, on the embedded AWS, that nothing but the process steers."""
     demand = Demand(np.full(TICKS * 3, 900, np.int64), seed=1, epoch=EPOCH)
-    made = World(Scenario(load_fleet(FLEET), demand, CapacityTrace({}), Prices({}), seed=1))
+    made = World(Scenario(load_fleet(FLEET), demand, CapacityTrace({}), PriceTrace({}), seed=1))
     with closing(AwsSteering(made)) as steering:
         yield made, steering
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 from plotly import graph_objects, io
 
 from control_lambda.core import names
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from control_lambda.fleet_file import load_fleet
 from tests.infra.observability.alarm_evaluator import ALARM, Alarm, Metrics
 from tests.infra.observability.alarmed import STACK, synthesize
@@ -126,7 +126,7 @@ def _capacity_errors(
 ) -> Iterator[tuple[str, Values]]:
     """What the graph's SEARCH finds."""
     for pool in pools:
-        for kind in Kind:
+        for kind in EvidenceKind:
             dimensions = [
                 {"Name": name, "Value": value}
                 for name, value in ((names.FLEET, CLUSTER), (names.POOL, pool), (names.KIND, kind.value))

@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from control_lambda.core.model import Evidence, Kind, Mode, Refusal, State, state_to_json
+from control_lambda.core.model import Evidence, EvidenceKind, Mode, Refusal, State, state_to_json
 from control_lambda.fleet_file import load_fleet
 from twin.cli.account import Account, AccountError, Deployed, act
 from twin.errors import InputError
@@ -29,7 +29,7 @@ STATE = State(
     weights={"inf2-neuron": 700, "g5-inductor": 299},
     desired={"inf2-neuron-on-demand": 8},
     ready={"inf2-neuron-on-demand": 7},
-    refusals={"inf2": Refusal(Kind.SHORTAGE, "inf2-neuron-on-demand", NOW - 60, NOW + 120, 2)},
+    refusals={"inf2": Refusal(EvidenceKind.SHORTAGE, "inf2-neuron-on-demand", NOW - 60, NOW + 120, 2)},
 )
 
 
@@ -90,7 +90,7 @@ def test_resuming_a_loop_that_acts_changes_nothing() -> None:
 
 def test_the_status_tells_fleet_pause_and_last_decision() -> None:
     """What the loop is told and what it last did, with refusals and waiting evidence."""
-    waiting = Evidence("g5-inductor-on-demand", Kind.QUOTA, NOW)
+    waiting = Evidence("g5-inductor-on-demand", EvidenceKind.QUOTA, NOW)
     put_item(
         state={"S": state_to_json(STATE)},
         lease_until={"N": str(NOW + 20)},

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from control_lambda.core.fleet import Fleet, fleet_from_json, parse_fleet
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from twin.cloud.embedded import BEGINNING, Cloud, serve_forever, start
 from twin.world.nodes import Nodes
 
@@ -234,7 +234,7 @@ def test_the_cloud_shows_the_nodes_it_is_given(cloud: Cloud) -> None:
     """A replay and the cloud share one set of nodes and one clock."""
     nodes = Nodes(FLEET, at=1_000.0)
     cloud.provision(FLEET, nodes)
-    nodes.set_refusal("g5-spot", Kind.QUOTA)
+    nodes.set_refusal("g5-spot", EvidenceKind.QUOTA)
     nodes.set_desired("g5-spot", 3, at=1_060.0)
     assert cloud.time == 1_060.0
     group = cloud.client("autoscaling").describe_auto_scaling_groups()["AutoScalingGroups"][1]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from twin.cloud.embedded import BEGINNING, Cloud, start
 from twin.world.nodes import DRAIN_SECONDS, NOTICE_SECONDS
 
@@ -271,16 +271,28 @@ def test_a_pool_without_capacity_refuses_the_launch(account: Account) -> None:
 @pytest.mark.parametrize(
     ("pool", "kind", "words"),
     [
-        (OD, Kind.QUOTA, "On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU"),
-        (OD, Kind.UNSUPPORTED, "On-Demand Instances. Unsupported - Your requested instance type (g5.xlarge)"),
-        (OD, Kind.NO_ADDRESSES, "On-Demand Instances. InsufficientFreeAddressesInSubnet - There are not"),
-        (OD, Kind.PERMISSION, "On-Demand Instances. UnauthorizedOperation - You are not authorized"),
-        (SPOT, Kind.SHORTAGE, "Spot Instances. InsufficientInstanceCapacity - There is no Spot capacity"),
-        (SPOT, Kind.QUOTA, "Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count"),
+        (OD, EvidenceKind.QUOTA, "On-Demand Instances. VcpuLimitExceeded - You have requested more vCPU"),
+        (
+            OD,
+            EvidenceKind.UNSUPPORTED,
+            "On-Demand Instances. Unsupported - Your requested instance type (g5.xlarge)",
+        ),
+        (
+            OD,
+            EvidenceKind.NO_ADDRESSES,
+            "On-Demand Instances. InsufficientFreeAddressesInSubnet - There are",
+        ),
+        (OD, EvidenceKind.PERMISSION, "On-Demand Instances. UnauthorizedOperation - You are not authorized"),
+        (
+            SPOT,
+            EvidenceKind.SHORTAGE,
+            "Spot Instances. InsufficientInstanceCapacity - There is no Spot",
+        ),
+        (SPOT, EvidenceKind.QUOTA, "Spot Instances. MaxSpotInstanceCountExceeded - Max spot instance count"),
     ],
 )
 def test_every_kind_of_refusal_has_the_words_of_aws(
-    account: Account, pool: str, kind: Kind, words: str
+    account: Account, pool: str, kind: EvidenceKind, words: str
 ) -> None:
     """Auto Scaling and EKS tell the same code and text for a refused launch."""
     account.cloud.nodes.set_refusal(pool, kind)

@@ -5,7 +5,7 @@ import pytest
 from control_lambda.core.mix.estimate import Estimator
 from control_lambda.core.mix.mix import best_mix
 from control_lambda.core.mix.model import InstanceType, Mix, Problem, Sizes
-from control_lambda.core.mix.search import Choice
+from control_lambda.core.mix.search import MixChoice
 from twin.plan.plan import plan_budget
 from twin.plan.words import certainty, headline, named, why_less
 
@@ -15,9 +15,9 @@ CHEAP = InstanceType("cheap", 0.3, (0.35, 0.65, 1.25), 0.02)
 PROBLEM = Problem(SIZES, (BASE, CHEAP), 1.0)
 
 
-def choice(mix: Mix, problem: Problem = PROBLEM) -> Choice:
+def choice(mix: Mix, problem: Problem = PROBLEM) -> MixChoice:
     """The mix with its cost and estimate."""
-    return Choice(mix, problem.cost(mix), Estimator(problem).rpm(mix))
+    return MixChoice(mix, problem.cost(mix), Estimator(problem).rpm(mix))
 
 
 def test_a_mix_is_named_without_the_types_that_it_lacks() -> None:
@@ -67,7 +67,7 @@ def test_the_certainty_states_the_gap(gap: float, expected: str) -> None:
         problem=PROBLEM,
         budget_usd_per_hour=3.0,
         demand_rpm=None,
-        chosen=Choice(found.mix, found.cost_usd_per_hour, found.throughput_rpm, gap),
+        chosen=MixChoice(found.mix, found.cost_usd_per_hour, found.throughput_rpm, gap),
         runners_up=plan.runners_up,
         homogeneous=plan.homogeneous,
         paper=plan.paper,

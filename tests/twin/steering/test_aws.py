@@ -20,7 +20,7 @@ from twin.steering.policies import run_policy
 from twin.steering.replay import Run
 from twin.steering.steering import WorldPorts, evidence_of, the_decision
 from twin.world.nodes import Event
-from twin.world.trace import CapacityTrace, Demand, DemandOptions, Prices
+from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 MINUTES = 120
@@ -63,7 +63,7 @@ TWINS = fleet_of(
 )
 
 
-def scenario_of(fleet: Fleet, minutes: int, limits: dict[str, list[int]], prices: Prices) -> Scenario:
+def scenario_of(fleet: Fleet, minutes: int, limits: dict[str, list[int]], prices: PriceTrace) -> Scenario:
     """Demand that rises and falls within two hours and is absent in the first minutes."""
     requests = (700 + 500 * np.sin(np.arange(minutes) / 20)).astype(np.int64)
     requests[:3] = 0
@@ -79,7 +79,7 @@ def scenario() -> Scenario:
         GPU_SPOT: [20] * 35 + [0] * 25 + [20] * 60,
         NEURON: [2] * 50 + [20] * 70,
     }
-    prices = Prices({NEURON_SPOT: [(0, 0.15), (45, 0.3333333333)], GPU: [(20, 1.1)]})
+    prices = PriceTrace({NEURON_SPOT: [(0, 0.15), (45, 0.3333333333)], GPU: [(20, 1.1)]})
     return scenario_of(TWINS, MINUTES, limits, prices)
 
 
@@ -157,7 +157,7 @@ def test_the_in_memory_ports_show_what_aws_shows() -> None:
     """Counts, absent ones included, nodes, sizes, weights, prices and refused launches."""
     limits = {NEURON_SPOT: [20] * 8 + [0] * 12, NEURON: [1] * 20, GPU_SPOT: [2] * 20}
     kinds = set()
-    for ours, theirs in snapshots(scenario_of(TWINS, 20, limits, Prices({}))):
+    for ours, theirs in snapshots(scenario_of(TWINS, 20, limits, PriceTrace({}))):
         assert canonical(ours) == canonical(theirs)
         kinds |= {(item.kind.value, bool(item.zone)) for item in ours.evidence}
     assert kinds == {("shortage", True), ("shortage", False)}
@@ -168,7 +168,7 @@ def test_prices_that_aws_cannot_quote_are_refused() -> None:
     fleet = fleet_of(
         unit("gpu", "g5.xlarge", 0.6, {"on-demand": 1.0}), unit("eager", "g5.xlarge", 0.9, {"on-demand": 1.0})
     )
-    prices = Prices({"gpu-on-demand": [(0, 1.1)]})
+    prices = PriceTrace({"gpu-on-demand": [(0, 1.1)]})
     world = World(scenario_of(fleet, 20, {}, prices))
     with closing(AwsSteering(world)) as steering, pytest.raises(InputError) as caught:
         steering.schedule()
@@ -180,7 +180,7 @@ def test_prices_that_aws_cannot_quote_are_refused() -> None:
 
 def test_a_closed_steering_leaves_no_cloud_behind() -> None:
     """Its port no longer answers."""
-    steering = AwsSteering(World(scenario_of(TWINS, 20, {}, Prices({}))))
+    steering = AwsSteering(World(scenario_of(TWINS, 20, {}, PriceTrace({}))))
     steering.schedule()
     steering.close()
     with pytest.raises(EndpointConnectionError):

@@ -10,7 +10,7 @@ from control_lambda.fleet_file import load_fleet
 from twin.steering.baselines import BASELINES, REFUSED_SECONDS, BaselineError, highest_rpm, latest_rpm
 from twin.steering.replay import replay
 from twin.steering.steering import Steering
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
 ROOT = Path(__file__).parents[3]
@@ -24,7 +24,7 @@ def world_of(
 ) -> World:
     """A world whose minutes bring so many requests."""
     demand = Demand(np.array(requests, dtype=np.int64), seed=3, epoch=EPOCH)
-    return World(Scenario(fleet, demand, CapacityTrace(capacity or {}), Prices({}), seed=3))
+    return World(Scenario(fleet, demand, CapacityTrace(capacity or {}), PriceTrace({}), seed=3))
 
 
 def steer(policy: str, world: World, minutes: int) -> Steering:

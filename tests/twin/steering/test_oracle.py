@@ -11,7 +11,7 @@ from twin.steering.baselines import BASELINES
 from twin.steering.oracle import Oracle, least_cost
 from twin.steering.replay import UNSCORED_MINUTES, replay, summarise
 from twin.steering.steering import CoreSteering
-from twin.world.trace import CapacityTrace, Demand, Prices
+from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.world import EPOCH, Scenario
 
 START_MINUTES = 2
@@ -51,12 +51,12 @@ def scenario_of(
     fleet: Fleet,
     scored: Sequence[int],
     capacity: Mapping[str, Sequence[int]] | None = None,
-    prices: Prices | None = None,
+    prices: PriceTrace | None = None,
 ) -> Scenario:
     """The scored minutes' requests after an unscored beginning without any; limits from minute 0."""
     counts = np.array([0] * UNSCORED_MINUTES + list(scored), dtype=np.int64)
     demand = Demand(counts, seed=7, epoch=EPOCH)
-    return Scenario(fleet, demand, CapacityTrace(capacity or {}), prices or Prices({}), seed=7)
+    return Scenario(fleet, demand, CapacityTrace(capacity or {}), prices or PriceTrace({}), seed=7)
 
 
 # What waits when a replay ends is answered on nodes that nobody bills; a quiet end leaves nothing waiting.
@@ -142,7 +142,7 @@ def test_a_launch_takes_its_start_time() -> None:
 
 def test_prices_are_those_of_the_minute() -> None:
     """A price that doubles in the fourth scored minute doubles what is billed from there on."""
-    prices = Prices({"gpu-on-demand": [(0, 3.6), (UNSCORED_MINUTES + 3, 7.2)]})
+    prices = PriceTrace({"gpu-on-demand": [(0, 3.6), (UNSCORED_MINUTES + 3, 7.2)]})
     bound = least_cost(scenario_of(fleet_of(GPU), [60] * 6 + QUIET, prices=prices))
     assert bound.cost_usd == pytest.approx(3 * 0.06 + 3 * 0.12)
 

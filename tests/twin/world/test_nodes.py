@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from twin.world.nodes import DRAIN_SECONDS, NOTICE_SECONDS, RETRY_SECONDS, Interrupted, Nodes, Refused
 
 FLEET: Fleet = parse_fleet(
@@ -90,7 +90,7 @@ def test_a_pool_without_capacity_refuses_the_launch_and_is_asked_again_every_min
     nodes.set_capacity(STEADY, 1, 0.0)
     nodes.set_desired(STEADY, 3, 5.0)
     nodes.advance(5.0 + 2 * RETRY_SECONDS)
-    refused = [Refused(STEADY, 5.0 + k * RETRY_SECONDS, Kind.SHORTAGE) for k in range(3)]
+    refused = [Refused(STEADY, 5.0 + k * RETRY_SECONDS, EvidenceKind.SHORTAGE) for k in range(3)]
     assert nodes.drain_events() == refused
     assert nodes.refusals(STEADY) == refused
     assert nodes.drain_events() == []
@@ -124,10 +124,10 @@ def test_lowering_desired_to_what_is_held_stops_the_retries() -> None:
 def test_a_refusal_says_the_kind_that_was_chosen() -> None:
     """Tests of the loop need every kind of evidence."""
     nodes = Nodes(FLEET, 0.0)
-    nodes.set_refusal(STEADY, Kind.QUOTA)
+    nodes.set_refusal(STEADY, EvidenceKind.QUOTA)
     nodes.set_capacity(STEADY, 0, 0.0)
     nodes.set_desired(STEADY, 1, 0.0)
-    assert nodes.drain_events() == [Refused(STEADY, 0.0, Kind.QUOTA)]
+    assert nodes.drain_events() == [Refused(STEADY, 0.0, EvidenceKind.QUOTA)]
 
 
 def test_shrinking_drains_the_oldest_nodes_and_bills_them_until_they_are_gone() -> None:
@@ -165,7 +165,7 @@ def test_a_spot_pool_that_loses_capacity_has_its_oldest_nodes_interrupted() -> N
     assert len(nodes.ready(SPOT)) == 3
     nodes.advance(60.0 + NOTICE_SECONDS)
     assert nodes.ready(SPOT) == others
-    assert nodes.drain_events() == [Refused(SPOT, 180.0, Kind.SHORTAGE)]
+    assert nodes.drain_events() == [Refused(SPOT, 180.0, EvidenceKind.SHORTAGE)]
     assert nodes.desired(SPOT) == 3
 
 

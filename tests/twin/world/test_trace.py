@@ -9,7 +9,7 @@ from twin.world.trace import (
     Demand,
     DemandOptions,
     PoolColumn,
-    Prices,
+    PriceTrace,
     TraceError,
     parse_map,
     triangular_mean,
@@ -269,14 +269,14 @@ def test_unusable_capacity_is_refused_with_what_is_valid(
 
 def test_the_last_known_price_holds(tmp_path: Path) -> None:
     """Rows may skip minutes and cells may be blank; before the first price there is none."""
-    prices = Prices.read(written(tmp_path, "minute,one-spot,two-spot\n0,0.4,\n10,,0.3\n20,0.5,\n"), FLEET)
+    prices = PriceTrace.read(written(tmp_path, "minute,one-spot,two-spot\n0,0.4,\n10,,0.3\n20,0.5,\n"), FLEET)
     assert [prices.price("one-spot", minute) for minute in (0, 19, 20, 999)] == [0.4, 0.4, 0.5, 0.5]
     assert [prices.price("two-spot", minute) for minute in (9, 10, 20)] == [None, 0.3, 0.3]
 
 
 def test_a_pool_without_a_column_has_no_price(tmp_path: Path) -> None:
     """The fleet's own price holds for it."""
-    assert Prices.read(written(tmp_path, "minute,one-spot\n0,1\n"), FLEET).price("two-spot", 5) is None
+    assert PriceTrace.read(written(tmp_path, "minute,one-spot\n0,1\n"), FLEET).price("two-spot", 5) is None
 
 
 @pytest.mark.parametrize(
@@ -293,5 +293,5 @@ def test_an_unusable_price_file_is_refused(tmp_path: Path, text: str, message: s
     """A price is above zero and belongs to a pool of the fleet."""
     path = written(tmp_path, text)
     with pytest.raises(TraceError) as caught:
-        Prices.read(path, FLEET)
+        PriceTrace.read(path, FLEET)
     assert str(caught.value).startswith(f"{path}: {message}")

@@ -9,44 +9,44 @@ Instance interruption notices" and "EC2 instance rebalance recommendations" in t
 from collections.abc import Mapping
 from typing import Any, Final
 
-from control_lambda.core.model import Kind
+from control_lambda.core.model import EvidenceKind
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.protocol import REGION, ZONE, Result, iso, stable_id
 from twin.world.nodes import Event, Interrupted, Refused
 
 SUBNET: Final = "subnet-0fulcrum00000001"
 
-ON_DEMAND_TEXTS: Final[Mapping[Kind, str]] = {
-    Kind.SHORTAGE: (
+ON_DEMAND_TEXTS: Final[Mapping[EvidenceKind, str]] = {
+    EvidenceKind.SHORTAGE: (
         "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
         "Availability Zone you requested ({zone}). Our system will be working on provisioning additional "
         "capacity. You can currently get {type} capacity by not specifying an Availability Zone in your "
         "request or choosing us-east-1b, us-east-1c."
     ),
-    Kind.QUOTA: (
+    EvidenceKind.QUOTA: (
         "VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU limit of 32 "
         "allows for the instance bucket that the specified instance type belongs to. Please visit "
         "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
     ),
-    Kind.UNSUPPORTED: (
+    EvidenceKind.UNSUPPORTED: (
         "Unsupported - Your requested instance type ({type}) is not supported in your requested "
         "Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or "
         "choosing us-east-1b, us-east-1c."
     ),
-    Kind.NO_ADDRESSES: (
+    EvidenceKind.NO_ADDRESSES: (
         "InsufficientFreeAddressesInSubnet - There are not enough free addresses in subnet '{subnet}' to "
         "satisfy the requested number of instances."
     ),
-    Kind.PERMISSION: "UnauthorizedOperation - You are not authorized to perform this operation.",
-    Kind.UNKNOWN: "InternalError - An internal error has occurred.",
+    EvidenceKind.PERMISSION: "UnauthorizedOperation - You are not authorized to perform this operation.",
+    EvidenceKind.UNKNOWN: "InternalError - An internal error has occurred.",
 }
 
-SPOT_TEXTS: Final[Mapping[Kind, str]] = {
+SPOT_TEXTS: Final[Mapping[EvidenceKind, str]] = {
     **ON_DEMAND_TEXTS,
-    Kind.SHORTAGE: (
+    EvidenceKind.SHORTAGE: (
         "InsufficientInstanceCapacity - There is no Spot capacity available that matches your request."
     ),
-    Kind.QUOTA: "MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
+    EvidenceKind.QUOTA: "MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
 }
 
 

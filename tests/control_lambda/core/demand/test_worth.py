@@ -7,7 +7,7 @@ import pytest
 
 from control_lambda.core.demand.worth import WORTH, demand_worth_carrying, usd_per_late_request
 from control_lambda.core.model import Snapshot, State
-from control_lambda.core.supply.supply import Supply, supplies
+from control_lambda.core.supply.supply import Supply, supplies_of
 from tests.control_lambda.core.examples import NOON, fleet, group, unit
 
 TABLES = {
@@ -20,7 +20,7 @@ CHEAP = 0.76
 def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held: int = 0) -> float:
     """What is worth carrying with ten cheap nodes and ten whose price is `dear` times as high."""
     steered = fleet(unit("aa", price=CHEAP), unit("bb", price=CHEAP * dear))
-    found: tuple[Supply, ...] = supplies(
+    found: tuple[Supply, ...] = supplies_of(
         Snapshot(NOON, pools={pool.name: group(pool.name, held) for pool in steered.pools}),
         State(),
         steered,
@@ -38,8 +38,8 @@ def falling(saved: float) -> float:
 def test_cheap_capacity_gets_a_wider_margin_than_dear_capacity() -> None:
     """What every node has to save grows with its price."""
     cheap = fleet(unit("aa", price=CHEAP))
-    found = supplies(Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}), State(), cheap, 0.0)
-    risen = supplies(
+    found = supplies_of(Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}), State(), cheap, 0.0)
+    risen = supplies_of(
         Snapshot(NOON, pools={"aa-on-demand": group("aa-on-demand")}),
         State(prices={"aa-on-demand": 4 * CHEAP}),
         cheap,

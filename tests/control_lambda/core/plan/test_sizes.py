@@ -5,10 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Kind, PoolSignals, Refusal, Snapshot, State
+from control_lambda.core.model import EvidenceKind, PoolSignals, Refusal, Snapshot, State
 from control_lambda.core.plan import sizes
 from control_lambda.core.plan.planner import Plan
-from control_lambda.core.supply.supply import Supply, supplies
+from control_lambda.core.supply.supply import Supply, supplies_of
 from tests.control_lambda.core.examples import NOON, fleet, group, unit
 
 FLEET = fleet(unit("cheap", price=0.5), unit("dear", price=2.0))
@@ -22,7 +22,7 @@ def found(
     pools: Mapping[str, PoolSignals], refusals: Mapping[str, Refusal] | None = None, steered: Fleet = FLEET
 ) -> tuple[Supply, ...]:
     """The supplies of these groups."""
-    return supplies(Snapshot(NOON, pools=pools), State(refusals=refusals or {}), steered, 0.0)
+    return supplies_of(Snapshot(NOON, pools=pools), State(refusals=refusals or {}), steered, 0.0)
 
 
 def wanted(
@@ -89,7 +89,7 @@ def test_what_stands_is_clamped_to_the_limits_of_the_fleet() -> None:
     """A foreign hand may have grown the group beyond its maximum."""
     (supply, _) = found({CHEAP: group(CHEAP, 14), DEAR: group(DEAR)})
 
-    assert sizes.standing(supply) == 10
+    assert sizes.current(supply) == 10
 
 
 def test_growth_waits_for_the_shrinking_that_pays_for_it() -> None:
@@ -119,7 +119,7 @@ def test_the_target_is_the_cheapest_that_carries_demand() -> None:
 
 def test_a_refused_pool_is_planned_at_what_it_has_and_the_rest_elsewhere() -> None:
     """Its probe is not due yet."""
-    refusals = {"x": Refusal(Kind.SHORTAGE, CHEAP, NOON - 60, NOON + 60, 1)}
+    refusals = {"x": Refusal(EvidenceKind.SHORTAGE, CHEAP, NOON - 60, NOON + 60, 1)}
     supplied = found({CHEAP: group(CHEAP, 3), DEAR: group(DEAR)}, refusals)
 
     assert sizes.target(supplied, TABLES, FLEET, 500.0, 0.0).nodes == {CHEAP: 3, DEAR: 2}
@@ -127,7 +127,7 @@ def test_a_refused_pool_is_planned_at_what_it_has_and_the_rest_elsewhere() -> No
 
 def due(pool: str) -> dict[str, Refusal]:
     """A refusal of the pool whose back-off is over."""
-    return {"x": Refusal(Kind.SHORTAGE, pool, NOON - 180, NOON - 60, 1)}
+    return {"x": Refusal(EvidenceKind.SHORTAGE, pool, NOON - 180, NOON - 60, 1)}
 
 
 def test_a_refused_pool_is_probed_although_one_node_replaces_nothing() -> None:
@@ -162,7 +162,7 @@ def test_a_refused_pool_that_would_not_grow_is_not_probed() -> None:
 
 def test_the_last_node_of_a_refused_pool_is_kept() -> None:
     """Given up, it could not be had again."""
-    refusals = {"x": Refusal(Kind.SHORTAGE, DEAR, NOON - 60, NOON + 60, 1)}
+    refusals = {"x": Refusal(EvidenceKind.SHORTAGE, DEAR, NOON - 60, NOON + 60, 1)}
     supplied = found({CHEAP: group(CHEAP, 3), DEAR: group(DEAR, 2)}, refusals)
 
     assert sizes.target(supplied, TABLES, FLEET, 0.0, 0.0).nodes == {CHEAP: 0, DEAR: 1}
@@ -179,7 +179,7 @@ def test_a_reserve_buys_nodes_whose_loss_is_survived() -> None:
 
 def test_unconstrained_means_as_if_every_pool_could_be_had() -> None:
     """What the mode machine compares with: refusals do not count."""
-    refusals = {"x": Refusal(Kind.SHORTAGE, CHEAP, NOON - 60, NOON + 60, 1)}
+    refusals = {"x": Refusal(EvidenceKind.SHORTAGE, CHEAP, NOON - 60, NOON + 60, 1)}
     supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR)}, refusals)
 
     assert sizes.unconstrained_plan(supplied, TABLES, FLEET, 500.0).nodes == {CHEAP: 5, DEAR: 0}

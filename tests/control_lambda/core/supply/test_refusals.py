@@ -5,7 +5,7 @@ import json
 import pytest
 
 from control_lambda.core.fleet import parse_fleet
-from control_lambda.core.model import Evidence, Kind, PoolSignals, Refusal
+from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Refusal
 from control_lambda.core.supply import refusals
 from control_lambda.core.supply.refusals import FIRST_BACK_OFF, LONGEST_BACK_OFF
 from tests.control_lambda.core.examples import NOON, START, fleet, group, unit
@@ -17,11 +17,13 @@ FLEET = fleet(
     unit("inf2"),
 )
 A, A_SPOT, B, C, D = (pool.name for pool in FLEET.pools)
-REFUSED = tuple(kind for kind in Kind if kind is not Kind.INTERRUPTION)
+REFUSED = tuple(kind for kind in EvidenceKind if kind is not EvidenceKind.INTERRUPTION)
 Refusals = dict[str, Refusal]
 
 
-def refused(pool: str = A, kind: Kind = Kind.SHORTAGE, at: float = NOON, zone: str = "") -> Evidence:
+def refused(
+    pool: str = A, kind: EvidenceKind = EvidenceKind.SHORTAGE, at: float = NOON, zone: str = ""
+) -> Evidence:
     """A launch of the pool was refused."""
     return Evidence(pool, kind, at, zone)
 
@@ -58,7 +60,7 @@ def seen(**pools: PoolSignals) -> dict[str, PoolSignals]:
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: Kind) -> None:
+def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: EvidenceKind) -> None:
     """No launch before, one probe after."""
     refusal = refusals.refusal_of(remembered(refused(kind=kind)), FLEET.pools[0], FLEET.units[0])
     three = group(A, 3)
@@ -70,7 +72,7 @@ def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: Kind) -> No
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_every_refused_probe_doubles_the_back_off_up_to_its_longest(kind: Kind) -> None:
+def test_every_refused_probe_doubles_the_back_off_up_to_its_longest(kind: EvidenceKind) -> None:
     """Exponential back-off."""
     known = remembered(refused(kind=kind))
     first, waits = FIRST_BACK_OFF[kind], [back_off(known)]
@@ -88,13 +90,13 @@ def test_refusals_within_the_back_off_belong_to_one_episode() -> None:
     """An Auto Scaling group retries every minute: that renews the back-off but does not double it."""
     known = remembered(refused(at=NOON), refused(at=NOON + 60), refused(at=NOON + 100))
 
-    assert back_off(known) == FIRST_BACK_OFF[Kind.SHORTAGE]
+    assert back_off(known) == FIRST_BACK_OFF[EvidenceKind.SHORTAGE]
     assert [refusal.count for refusal in known.values()] == [1]
 
 
 def test_only_one_probe_runs_at_a_time() -> None:
     """While a node is starting nobody knows yet what the probe proves."""
-    refusal = Refusal(Kind.SHORTAGE, A, NOON, NOON + 120, 1)
+    refusal = Refusal(EvidenceKind.SHORTAGE, A, NOON, NOON + 120, 1)
     probing = group(A, 2, starting=[NOON + 130])
 
     assert refusals.launch_limit(refusal, probing, 10, NOON + 180) == 3
@@ -102,7 +104,9 @@ def test_only_one_probe_runs_at_a_time() -> None:
 
 def test_a_pool_never_gets_more_than_its_most_nodes() -> None:
     """Neither with a probe nor without a refusal."""
-    assert refusals.launch_limit(Refusal(Kind.SHORTAGE, A, NOON, NOON, 1), group(A, 10), 10, NOON) == 10
+    assert (
+        refusals.launch_limit(Refusal(EvidenceKind.SHORTAGE, A, NOON, NOON, 1), group(A, 10), 10, NOON) == 10
+    )
     assert refusals.launch_limit(None, group(A, 2), 10, NOON) == 10
 
 
@@ -111,7 +115,7 @@ def test_a_pool_never_gets_more_than_its_most_nodes() -> None:
 
 def test_a_quota_is_shared_by_the_family_within_its_market() -> None:
     """G5 and G6 draw on one vCPU quota; Inf has its own, spot has its own."""
-    assert standing(remembered(refused(kind=Kind.QUOTA))) == {A, B, C}
+    assert standing(remembered(refused(kind=EvidenceKind.QUOTA))) == {A, B, C}
 
 
 def test_a_shortage_of_unknown_zone_is_shared_by_the_type_within_its_market() -> None:
@@ -129,19 +133,22 @@ def test_two_pools_of_one_type_that_are_refused_in_one_zone_are_both_remembered(
     assert standing(remembered(refused(A, zone="a"), refused(B, at=NOON + 5, zone="a"))) == {A, B}
 
 
-@pytest.mark.parametrize("kind", [Kind.UNKNOWN, Kind.PERMISSION, Kind.NO_ADDRESSES, Kind.NEVER_READY])
-def test_other_kinds_concern_the_pool_alone(kind: Kind) -> None:
+@pytest.mark.parametrize(
+    "kind",
+    [EvidenceKind.UNKNOWN, EvidenceKind.PERMISSION, EvidenceKind.NO_ADDRESSES, EvidenceKind.NEVER_READY],
+)
+def test_other_kinds_concern_the_pool_alone(kind: EvidenceKind) -> None:
     """Its subnet, its role, its image."""
     assert standing(remembered(refused(kind=kind))) == {A}
 
 
 def test_of_several_refusals_the_longest_counts() -> None:
     """A pool is probed when the last of them allows it."""
-    known = remembered(refused(kind=Kind.PERMISSION), refused(at=NOON + 1))
+    known = remembered(refused(kind=EvidenceKind.PERMISSION), refused(at=NOON + 1))
     found = refusals.refusal_of(known, FLEET.pools[0], FLEET.units[0])
 
     assert found is not None
-    assert found.kind is Kind.PERMISSION
+    assert found.kind is EvidenceKind.PERMISSION
 
 
 @pytest.mark.parametrize(
@@ -183,7 +190,7 @@ def test_late_evidence_of_a_refusal_that_was_disproved_is_ignored() -> None:
 
 def test_interruptions_are_no_refusals() -> None:
     """A node is taken away; whether another can be had is not said."""
-    assert remembered(Evidence(A_SPOT, Kind.INTERRUPTION, NOON, node="i-1")) == {}
+    assert remembered(Evidence(A_SPOT, EvidenceKind.INTERRUPTION, NOON, node="i-1")) == {}
 
 
 def test_evidence_about_pools_of_another_fleet_is_ignored() -> None:
@@ -217,12 +224,12 @@ def test_after_proof_the_next_refusal_starts_a_new_series() -> None:
     proven = refusals.forget_proven(known, granted, FLEET, NOON + 1320)
     again = refusals.remember(proven, [refused(at=NOON + 2000)], FLEET)
 
-    assert back_off(again) == FIRST_BACK_OFF[Kind.SHORTAGE]
+    assert back_off(again) == FIRST_BACK_OFF[EvidenceKind.SHORTAGE]
 
 
 def test_a_launch_proves_nothing_about_nodes_that_never_get_ready() -> None:
     """Launching was never the problem."""
-    known = remembered(refused(kind=Kind.NEVER_READY))
+    known = remembered(refused(kind=EvidenceKind.NEVER_READY))
     launched = seen(inductor_on_demand=group(A, 0, starting=[NOON + 130]))
 
     assert refusals.forget_proven(known, launched, FLEET, NOON + 180) == known
@@ -230,8 +237,8 @@ def test_a_launch_proves_nothing_about_nodes_that_never_get_ready() -> None:
 
 def test_never_ready_is_forgiven_when_twice_the_start_time_passes_after_its_back_off() -> None:
     """Without another node that is overdue."""
-    known = remembered(refused(kind=Kind.NEVER_READY))
-    forgiven_at = NOON + FIRST_BACK_OFF[Kind.NEVER_READY] + 2 * START + 1
+    known = remembered(refused(kind=EvidenceKind.NEVER_READY))
+    forgiven_at = NOON + FIRST_BACK_OFF[EvidenceKind.NEVER_READY] + 2 * START + 1
     stuck = seen(inductor_on_demand=group(A, 0, starting=[NOON]))
 
     assert standing(refusals.forget_proven(known, seen(), FLEET, forgiven_at)) == set()
@@ -251,7 +258,7 @@ def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
     for described in raw["units"]:
         described["profile"]["start_seconds"] = 20
     fast = parse_fleet(raw)
-    known = refusals.remember({}, [Evidence(A, Kind.SHORTAGE, NOON)], fast)
+    known = refusals.remember({}, [Evidence(A, EvidenceKind.SHORTAGE, NOON)], fast)
     grown = {A: PoolSignals(desired=2, ready=frozenset({"i-1", "i-2"}))}
 
     assert refusals.forget_proven(known, grown, fast, NOON + 180, {A: 2}) == known
@@ -261,7 +268,7 @@ def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
 
 def test_the_metric_of_a_refusal_does_not_repeat_it_without_its_zone() -> None:
     """CapacityErrors has no zone and whole minutes; the refusal that it records is known already."""
-    told = Evidence(A, Kind.SHORTAGE, NOON + 7, zone="us-east-1a")
+    told = Evidence(A, EvidenceKind.SHORTAGE, NOON + 7, zone="us-east-1a")
     known = refusals.remember({}, [told], FLEET)
 
-    assert refusals.remember(known, [Evidence(A, Kind.SHORTAGE, NOON)], FLEET) == known
+    assert refusals.remember(known, [Evidence(A, EvidenceKind.SHORTAGE, NOON)], FLEET) == known

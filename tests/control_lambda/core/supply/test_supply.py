@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.model import Kind, PoolSignals, Refusal, Snapshot, State
-from control_lambda.core.supply.supply import Supply, cost_per_hour, ready_by_unit, rpm_of, supplies
+from control_lambda.core.model import EvidenceKind, PoolSignals, Refusal, Snapshot, State
+from control_lambda.core.supply.supply import Supply, cost_per_hour, ready_by_unit, rpm_of, supplies_of
 from tests.control_lambda.core.examples import NOON, START, fleet, group, unit
 
 FLEET = fleet(unit("aa", markets=("on-demand", "spot"), least=1), unit("bb"))
@@ -17,7 +17,7 @@ def supplied(pools: Mapping[str, PoolSignals], **state: Any) -> dict[str, Supply
     """Every pool's supply at noon; pools that are not given were not sensed."""
     return {
         supply.pool.name: supply
-        for supply in supplies(Snapshot(NOON, pools=pools), State(**state), FLEET, 0.0)
+        for supply in supplies_of(Snapshot(NOON, pools=pools), State(**state), FLEET, 0.0)
     }
 
 
@@ -40,8 +40,8 @@ def test_overdue_nodes_are_not_expected_any_more() -> None:
 
 def test_a_refused_pool_may_have_what_is_in_service_until_its_probe_is_due() -> None:
     """Then one node more."""
-    refusals = {"x": Refusal(Kind.SHORTAGE, A, NOON - 60, NOON + 60, 1)}
-    due = {"x": Refusal(Kind.SHORTAGE, A, NOON - 180, NOON - 60, 1)}
+    refusals = {"x": Refusal(EvidenceKind.SHORTAGE, A, NOON - 60, NOON + 60, 1)}
+    due = {"x": Refusal(EvidenceKind.SHORTAGE, A, NOON - 180, NOON - 60, 1)}
 
     assert supplied({A: group(A, 3)}, refusals=refusals)[A].most == 3
     assert supplied({A: group(A, 3)}, refusals=due)[A].most == 4
@@ -49,7 +49,7 @@ def test_a_refused_pool_may_have_what_is_in_service_until_its_probe_is_due() -> 
 
 def test_the_minimum_holds_even_where_launches_are_refused() -> None:
     """fleet.yaml's minimum is not given up for want of capacity."""
-    refusals = {"x": Refusal(Kind.SHORTAGE, A, NOON - 60, NOON + 60, 1)}
+    refusals = {"x": Refusal(EvidenceKind.SHORTAGE, A, NOON - 60, NOON + 60, 1)}
 
     assert supplied({A: group(A, 0)}, refusals=refusals)[A].most == 1
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, Kind, Mode, State
+from control_lambda.core.model import Evidence, EvidenceKind, Mode, State
 from control_lambda.core.outlook import Outlook, look
-from control_lambda.core.plan.sizes import standing
+from control_lambda.core.plan.sizes import current
 from control_lambda.core.traffic.shares import Traffic, choose_traffic, overloaded
 from tests.control_lambda.core.examples import NOON, fleet, group, nodes, snapshot, unit
 
@@ -25,7 +25,7 @@ def outlook_on(ready: Mapping[str, int], rpm: float, steered: Fleet = FLEET, **t
 
 def traffic_of(outlook: Outlook, mode: Mode = Mode.COST, sizes: Mapping[str, int] | None = None) -> Traffic:
     """The traffic while the pools stay as they are, but for the given sizes."""
-    stand = {supply.pool.name: standing(supply) for supply in outlook.supplies}
+    stand = {supply.pool.name: current(supply) for supply in outlook.supplies}
     return choose_traffic(outlook, mode, {**stand, **(sizes or {})})
 
 
@@ -93,7 +93,7 @@ def test_units_that_cannot_keep_the_objective_serve_when_nobody_else_is_ready() 
 
 def test_nodes_that_are_about_to_go_serve_while_there_is_nobody_else() -> None:
     """They answer for two minutes more; no weight at all would answer nobody."""
-    told = tuple(Evidence(CHEAP, Kind.INTERRUPTION, NOON, node=node) for node in nodes(CHEAP, 2))
+    told = tuple(Evidence(CHEAP, EvidenceKind.INTERRUPTION, NOON, node=node) for node in nodes(CHEAP, 2))
     alone = traffic_of(outlook_on({CHEAP: 2}, 100.0, evidence=told))
     beside = traffic_of(outlook_on({CHEAP: 2, DEAR: 1}, 100.0, evidence=told))
 
