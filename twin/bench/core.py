@@ -107,7 +107,7 @@ class ForecastJob:
     """
 
     name: str
-    forecast: str
+    demand: str
     options: DemandOptions
     horizon: int
 
