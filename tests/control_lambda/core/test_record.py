@@ -29,14 +29,14 @@ def test_the_latency_percentile_is_hidden_above_one_percent_of_errors(
     """Errors are often fast: they would flatter it."""
     found = decided(minutes={"aa": minutes(NOON, 100.0, errors=errors)})
 
-    assert found.units["aa"].p95_seconds == shown
+    assert found.units["aa"].latency_seconds == shown
 
 
 def test_a_unit_without_minutes_has_neither_latency_nor_age() -> None:
     """Missing is not zero."""
     report = decided().units["bb"]
 
-    assert report.p95_seconds is None
+    assert report.latency_seconds is None
     assert report.signal_age_seconds is None
 
 
