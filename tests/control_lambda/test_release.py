@@ -20,6 +20,7 @@ from control_lambda.ports import LeaseHeldError
 from control_lambda.release import NotReleasedError, Release
 from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
+from tests.control_lambda.fake_world import as_json
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
@@ -85,7 +86,7 @@ class Deployed:
     def redeployed(self, environ: dict[str, str]) -> Deployed:
         """The same stack with another environment, in both functions."""
         ports = tick_lambda.Ports.connect(environ, self.shell.cloud.connect)
-        fake = FakeLambda(lambda event: tick_lambda.run(event, ports))
+        fake = FakeLambda(lambda event: as_json(tick_lambda.run(event, ports)))
         release = replace(
             Release.connect(environ, self.shell.cloud.connect, wait=self.release.wait), lambda_=fake
         )
