@@ -226,12 +226,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """A unit's line in the decision record."""
+    """A unit's line in the decision record; `latency_seconds` is the objective's percentile, if trusted."""
 
     ready: int
     weight: int
     previous_weight: int
-    p95_seconds: float | None
+    latency_seconds: float | None
     trusted_rpm: float
     signal_age_seconds: float | None
 
@@ -249,26 +249,37 @@ class PoolReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What a tick decided: the weights and sizes to write, and everything that is told about it.
+class Report:
+    """What is told of a tick, in the order of the decision record; None where nothing is known."""
+
+    tick: int
+    at: float
+    mode: Mode
+    reasons: tuple[Reason, ...]
+    demand_rpm: float | None
+    forecast_rpm: float | None
+    cost_usd_per_hour: float | None
+    savings_usd_per_hour: float | None
+    budget_usd_per_hour: float | None
+    signal_age_seconds: float | None
+    units: Mapping[str, UnitReport]
+    pools: Mapping[str, PoolReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Report):
+    """What a tick decided: everything that is told about it, and the weights and sizes to write.
 
     `weights` is None when they stay as they are; `sizes` holds only the pools whose desired size
     changes; `resume` the pools whose suspended launches are to be resumed; `class_weights` the query classes
     whose weights change.
     """
 
-    tick: int
-    at: float
-    mode: Mode
-    reasons: tuple[Reason, ...]
     demand_rpm: float
     forecast_rpm: float
     cost_usd_per_hour: float
     savings_usd_per_hour: float
     budget_usd_per_hour: float
-    signal_age_seconds: float | None
-    units: Mapping[str, UnitReport]
-    pools: Mapping[str, PoolReport]
     weights: Mapping[str, int] | None
     sizes: Mapping[str, int]
     resume: tuple[str, ...] = ()

@@ -17,8 +17,10 @@ from control_lambda.core.model import (
     Snapshot,
     State,
     UnitReport,
+    plain,
 )
-from control_lambda.loop import Decide, Record, iso_time, tick
+from control_lambda.core.record import Answer
+from control_lambda.loop import Decide, tick
 from control_lambda.ports import (
     LeaseHeldError,
     LeaseLostError,
@@ -26,8 +28,12 @@ from control_lambda.ports import (
     Remembered,
     Settings,
 )
+from control_lambda.trigger import iso_time
 
 NOON = 1_769_860_800.0
+
+# A tick's answer as the Lambda returns it.
+Record = dict[str, Any]
 
 
 def unit(name: str) -> dict[str, Any]:
@@ -199,8 +205,15 @@ def run(
     remaining: Callable[[], float] = lambda: 20.0,
     **event: Any,
 ) -> Record:
-    """One tick at `at`."""
-    return tick({"time": iso_time(at), **event}, world, world, world, decide, remaining)
+    """One tick at `at`, its answer as JSON."""
+    answer = tick({"time": iso_time(at), **event}, world, world, world, decide, remaining)
+    return as_json(answer)
+
+
+def as_json(answer: Answer) -> Record:
+    """A tick's answer as JSON."""
+    told: Record = plain(answer)
+    return told
 
 
 # What the tests decide: one size that shrinks, two that grow.

@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from control_lambda.core.model import Decision, Mode, Snapshot, State
-from control_lambda.loop import Decide, Record, iso_time, tick
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.loop import Decide, tick
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
+from tests.control_lambda.fake_world import as_json
 
 if TYPE_CHECKING:
     from control_lambda.core.fleet import Fleet
     from control_lambda.ports import Actuators, Memory
     from tests.control_lambda.conftest import Shell
+    from tests.control_lambda.fake_world import Record
 
 FAST, FAST_SPOT, SLOW = "fast-on-demand", "fast-spot", "slow-on-demand"
 WEIGHTS = {"fast": 700, "slow": 299}
@@ -73,7 +77,7 @@ def run(
     """One scheduled tick at `at` over the boto3 ports."""
     shell.cloud.advance(max(at, shell.cloud.time))
     event = {"time": iso_time(at), "cause": "schedule"}
-    return tick(event, shell.sensors, actuators or shell.actuators, memory or shell.memory, decide)
+    return as_json(tick(event, shell.sensors, actuators or shell.actuators, memory or shell.memory, decide))
 
 
 def standing(shell: Shell) -> tuple[dict[str, int] | None, dict[str, int]]:
@@ -212,7 +216,7 @@ def test_after_a_crash_between_any_two_writes_the_next_tick_repairs(running: She
     """The dead tick's lease expires before the next minute; what is missing is written then."""
     with pytest.raises(Killed):
         run(running, Goal().decide, actuators=Mortal(running.actuators, writes))
-    assert run(running, Goal().decide, NOON + 30)["skipped"].startswith("lease-held")
+    assert run(running, Goal().decide, NOON + 30)["skipped"].startswith(Skip.LEASE_HELD)
     record = run(running, Goal().decide, NOON + MINUTE)
     assert record["failures"] == []
     assert len(record["writes"]) == 4 - writes
@@ -226,7 +230,7 @@ def test_of_two_ticks_at_once_one_acts(running: Shell) -> None:
     def decide_while_another_starts(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:
         event: dict[str, Any] = {"time": iso_time(NOON + 1)}
         memory = running.another_memory()
-        second.append(tick(event, running.sensors, running.actuators, memory, Goal().decide))
+        second.append(as_json(tick(event, running.sensors, running.actuators, memory, Goal().decide)))
         return Goal().decide(snapshot, state, fleet)
 
     first = run(running, decide_while_another_starts)
@@ -265,7 +269,7 @@ def test_a_conditional_failure_on_saving_is_a_lost_lease(running: Shell) -> None
         return Goal().decide(snapshot, state, fleet)
 
     record = run(running, decide_and_lose_the_lease)
-    assert [failure.split(":")[0] for failure in record["failures"]] == ["lease-lost"]
+    assert [failure.split(":")[0] for failure in record["failures"]] == [Failure.LEASE_LOST]
     assert standing(running) == (WEIGHTS, SIZES)
     assert run(running, Goal().decide, NOON + MINUTE)["tick"] == 1
 
@@ -276,7 +280,7 @@ def test_a_clock_that_jumps_a_day_ahead_and_back_stops_nothing(running: Shell) -
     run(running, goal.decide, NOON)
     run(running, goal.decide, NOON + 86_400)
     record = run(running, goal.decide, NOON + MINUTE)
-    assert record["failures"][0].startswith("clock-jumped: ")
+    assert record["failures"][0].startswith(Failure.CLOCK_JUMPED)
     assert record["at"] == NOON + MINUTE
     assert run(running, goal.decide, NOON + 2 * MINUTE)["failures"] == []
 
@@ -310,7 +314,7 @@ def test_garbage_in_the_fleet_parameter_leaves_the_last_good_fleet_in_force(runn
     run(running, Goal(sizes={}).decide)
     running.put_fleet_parameter("garbage")
     record = run(running, Goal().decide, NOON + MINUTE)
-    assert [failure.split(":")[0] for failure in record["failures"]] == ["fleet-invalid"]
+    assert [failure.split(":")[0] for failure in record["failures"]] == [Failure.FLEET_INVALID]
     assert standing(running) == (WEIGHTS, SIZES)
 
 
@@ -319,11 +323,11 @@ def test_parameters_that_cannot_be_read_pause_the_loop(running: Shell) -> None:
     run(running, Goal(sizes={}).decide)
     running.cloud.fail("GetParameter", "AccessDeniedException", -1)
     record = run(running, Goal().decide, NOON + MINUTE)
-    assert [reason["code"] for reason in record["reasons"]] == ["paused", "fleet-unreadable"]
+    assert [reason["code"] for reason in record["reasons"]] == [Code.PAUSED, Code.FLEET_UNREADABLE]
     assert record["writes"] == []
     assert record["failures"][:2] == [
-        "fleet-parameter: AccessDeniedException",
-        "pause-parameter: AccessDeniedException",
+        Failure.FLEET_PARAMETER.told("AccessDeniedException"),
+        Failure.PAUSE_PARAMETER.told("AccessDeniedException"),
     ]
 
 

@@ -15,12 +15,13 @@ from control_lambda.core.demand import forecast
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Decision, DemandMemory, Snapshot, State
 from control_lambda.core.outlook import TICK_SECONDS
+from control_lambda.core.record import Answer
 from control_lambda.fleet_file import load_fleet
 from twin import traces
 from twin.bench import histories
 from twin.bench.scenarios import ROOT, SETTINGS, data_folder
 from twin.steering.replay import UNSCORED_MINUTES, replay
-from twin.steering.steering import CoreSteering, Record, Steering
+from twin.steering.steering import CoreSteering, Steering
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
@@ -235,7 +236,7 @@ class _NotingSteering(CoreSteering):
         super().__init__(world)
         self._asked = asked
 
-    def _tick(self, event: Mapping[str, Any]) -> Record:
+    def _tick(self, event: Mapping[str, Any]) -> Answer:
         return loop.tick(event, self._ports, self._ports, self._ports, self._decide)
 
     def _decide(self, snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:

@@ -16,7 +16,7 @@ from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Unit
 from control_lambda.core.model import Evidence, EvidenceKind, Minute, PoolSignals, Snapshot, State
 from control_lambda.core.supply import refusals
-from control_lambda.loop import CLOCK_JUMP_SECONDS
+from control_lambda.trigger import CLOCK_JUMP_SECONDS
 from twin.bench.random_fleets import edited, most_rpm, random_fleet
 from twin.bench.rules import Decide, Tick, violations
 from twin.world.nodes import Interrupted, Nodes, Refused

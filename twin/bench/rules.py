@@ -275,8 +275,8 @@ def _only_shortage_flips(tick: Tick) -> Iterator[str]:
 def _errors_hide_latency(tick: Tick) -> Iterator[str]:
     for name, report in tick.decision.units.items():
         minutes = tick.snapshot.minutes.get(name, ())
-        if minutes and report.p95_seconds is not None and _error_share(minutes[-1]) > TRUSTED_ERRORS:
-            yield f"{name}: {report.p95_seconds} s at {_error_share(minutes[-1]):.1%} errors"
+        if minutes and report.latency_seconds is not None and _error_share(minutes[-1]) > TRUSTED_ERRORS:
+            yield f"{name}: {report.latency_seconds} s at {_error_share(minutes[-1]):.1%} errors"
 
 
 def _error_share(minute: Minute) -> float:

@@ -9,23 +9,23 @@ from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
 from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
+from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.ports import Remembered, Settings
+from control_lambda.trigger import iso_time
 from twin.cloud.moto_gaps.protocol import ZONE
 from twin.world.nodes import Event, Refused
 from twin.world.world import World
-
-Record = dict[str, Any]
 
 
 class Steering(Protocol):
     """Someone who steers a world."""
 
-    def schedule(self) -> Record | None:
-        """Act as every minute; the decision record, None when nothing was decided."""
+    def schedule(self) -> Answer | None:
+        """Act as every minute; what the tick answers, None from who keeps no records."""
         ...
 
-    def react(self, events: Sequence[Event]) -> Record | None:
-        """Act on what AWS has announced for one and the same second; the record as from `schedule`."""
+    def react(self, events: Sequence[Event]) -> Answer | None:
+        """Act on what AWS has announced for one and the same second; the answer as from `schedule`."""
         ...
 
 
@@ -36,32 +36,32 @@ class CoreSteering:
         self._world = world
         self._ports = WorldPorts(world)
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer:
         """Run a scheduled tick."""
-        return self._tick({"time": loop.iso_time(self._world.now), "cause": "schedule"})
+        return self._tick({"time": iso_time(self._world.now), "cause": "schedule"})
 
-    def react(self, events: Sequence[Event]) -> Record | None:
+    def react(self, events: Sequence[Event]) -> Answer | None:
         """Do as signals: write all evidence down, then invoke a tick for each event."""
         announced = [evidence_of(event) for event in events]
         self._ports.add_evidence(announced)
         return the_decision(
-            self._tick({"time": loop.iso_time(item.at), "cause": "event", "evidence": [plain(item)]})
+            self._tick({"time": iso_time(item.at), "cause": "event", "evidence": [plain(item)]})
             for item in announced
         )
 
-    def _tick(self, event: Mapping[str, Any]) -> Record:
+    def _tick(self, event: Mapping[str, Any]) -> Answer:
         return loop.tick(event, self._ports, self._ports, self._ports)
 
 
-def the_decision(records: Iterable[Record]) -> Record | None:
+def the_decision(answers: Iterable[Answer]) -> DecisionRecord | None:
     """The record that decided; the other ticks of its second found their evidence taken and were skipped.
 
     Raises:
         RuntimeError: two of them decided, and one would be lost.
     """
-    decided = [record for record in records if "skipped" not in record]
+    decided = [answer for answer in answers if isinstance(answer, DecisionRecord)]
     if len(decided) > 1:
-        raise RuntimeError(f"{len(decided)} ticks of one second decided: {decided[0]['at']}")
+        raise RuntimeError(f"{len(decided)} ticks of one second decided: {decided[0].at}")
     return decided[0] if decided else None
 
 

@@ -14,6 +14,7 @@ from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
+from control_lambda.core.reasons import Failure
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
@@ -183,8 +184,8 @@ def test_a_state_that_does_not_parse_is_reported_and_forgotten(item: Item) -> No
     remembered = memory.acquire(NOON)
     assert (remembered.state, remembered.evidence) == (None, ())
     assert [problem.split(":")[0] for problem in remembered.problems] == [
-        "evidence-unreadable",
-        "state-unreadable",
+        Failure.EVIDENCE_UNREADABLE,
+        Failure.STATE_UNREADABLE,
     ]
     memory.save(State(tick=1), ())
     assert memory.acquire(NOON + 60).problems == ()

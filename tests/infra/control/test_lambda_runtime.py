@@ -11,7 +11,7 @@ import pytest
 from aws_cdk import App
 
 from control_lambda.fleet_file import load_fleet
-from control_lambda.loop import iso_time
+from control_lambda.trigger import iso_time
 from infra.control.control import MEMORY_MIB
 from infra.control.release import MEMORY_MIB as RELEASE_MEMORY_MIB
 from tests.infra.conftest import ROOT, settings_with

@@ -13,7 +13,9 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Snapshot
+from control_lambda.core.model import Snapshot, State
+from control_lambda.core.reasons import Code, Skip
+from control_lambda.core.record import Skipped, record_without_fleet
 from twin.errors import InputError
 from twin.steering.aws import AwsSteering
 from twin.steering.policies import run_policy
@@ -110,18 +112,18 @@ def test_users_and_the_bill_see_the_same_both_ways(runs: tuple[Run, Run]) -> Non
 def test_the_two_hours_hold_what_makes_decisions_differ(runs: tuple[Run, Run]) -> None:
     """A shortage, refused launches, interruptions and a new price; else their equality proves little."""
     _, aws = runs
-    told = {reason["code"] for record in aws.records for reason in record["reasons"]}
-    assert {"interrupted", "launch-refused"} <= told
+    told = {reason.code for record in aws.records for reason in record.reasons}
+    assert {Code.INTERRUPTED, Code.REFUSED} <= told
     assert aws.launches_refused > 3
-    assert any(record["pools"][NEURON]["evidence"] == "shortage" for record in aws.records)
-    prices = {record["pools"][NEURON_SPOT]["price"] for record in aws.records}
+    assert any(record.pools[NEURON].evidence == "shortage" for record in aws.records)
+    prices = {record.pools[NEURON_SPOT].price for record in aws.records}
     assert prices == {0.15, 0.333333}
 
 
 def test_a_price_is_known_from_the_next_full_hour_on(runs: tuple[Run, Run]) -> None:
     """Signals reads prices hourly; until then the last one is in force."""
     _, aws = runs
-    changed = [record["at"] for record in aws.records if record["pools"][NEURON_SPOT]["price"] > 0.3]
+    changed = [record.at for record in aws.records if record.pools[NEURON_SPOT].price > 0.3]
     assert min(changed) == EPOCH + 3600
 
 
@@ -189,8 +191,8 @@ def test_a_closed_steering_leaves_no_cloud_behind() -> None:
 
 def test_of_the_ticks_of_one_second_one_decides() -> None:
     """Two decisions would be one too many to report, and none is."""
-    decision = {"at": 1.0}
-    assert the_decision([{"skipped": "not-later"}, decision, {"skipped": "not-later"}]) is decision
-    assert the_decision([{"skipped": "not-later"}]) is None
+    decision, skipped = record_without_fleet(State(), 1.0, (), ()), Skipped(Skip.NOT_LATER)
+    assert the_decision([skipped, decision, skipped]) is decision
+    assert the_decision([skipped]) is None
     with pytest.raises(RuntimeError, match="2 ticks of one second decided"):
         the_decision([decision, decision])
