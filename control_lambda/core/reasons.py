@@ -84,7 +84,7 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
             yield Reason(
                 Code.HELD, f"{name}: node group is being updated, held at {supply.desired} nodes", name
             )
-        elif outlook.snapshot.pools[name].suspended:
+        elif outlook.snapshot.pools[name].launch_suspended:
             yield Reason(Code.SUSPENDED, f"{name}: AWS suspended the group's launches", name)
     for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
         text = f"{unit}: gets no nodes before it is built ({outlook.snapshot.unbuilt[unit]})"

@@ -16,9 +16,9 @@ class Supply(NamedTuple):
 
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
     `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
-    many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
-    not sensed). `price` is USD per node and hour, `risk` what its losses cost on top of that.
-    `awaits_build` says that there is no image or artifact yet that its nodes could run.
+    many nodes may be planned, `fixed` says that the size cannot be changed now (node group changing or gone,
+    or not `sensed`: who serves is not known). `price` is USD per node and hour, `risk` what its losses cost
+    on top of that. `awaits_build` says that there is no image or artifact yet that its nodes could run.
     """
 
     pool: Pool
@@ -80,8 +80,8 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_la
     risk = losses.risk_usd_per_hour(rate, unit, usd_per_late_request)
     signals = snapshot.pools.get(pool.name)
     refusal = refusals.refusal_of(state.refusals, pool, unit)
-    if signals is None:
-        known = state.desired.get(pool.name, pool.nodes.min)
+    if signals is None or not signals.health_known:
+        known = state.desired.get(pool.name, pool.nodes.min) if signals is None else signals.in_service
         ready = min(state.ready.get(pool.name, 0), known)
         return Supply(
             pool=pool,
@@ -92,7 +92,7 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_la
             leaving=0,
             starting=0,
             in_service=known,
-            desired=known,
+            desired=known if signals is None else signals.desired,
             most=known,
             refusal=refusal,
             sensed=False,
@@ -115,7 +115,7 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_la
         most=0 if awaits_build else _most(pool, signals, refusal, snapshot.at),
         refusal=refusal,
         sensed=True,
-        fixed=signals.held,
+        fixed=not signals.sizable,
         awaits_build=awaits_build,
     )
 
