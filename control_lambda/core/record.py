@@ -92,7 +92,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
             supply.pool.name
             for supply in outlook.supplies
             if supply.pool.name in snapshot.pools
-            and snapshot.pools[supply.pool.name].suspended
+            and snapshot.pools[supply.pool.name].launch_suspended
             and choice.sizes[supply.pool.name] > supply.in_service
         ),
         class_weights={

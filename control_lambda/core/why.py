@@ -49,7 +49,7 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
             yield Code.NOT_SENSED.reason(name, nodes=supply.desired)
         elif supply.fixed:
             yield Code.HELD.reason(name, nodes=supply.desired)
-        elif outlook.snapshot.pools[name].suspended:
+        elif outlook.snapshot.pools[name].launch_suspended:
             yield Code.SUSPENDED.reason(name)
     for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
         yield Code.NOT_BUILT.reason(unit, builds=outlook.snapshot.unbuilt[unit])

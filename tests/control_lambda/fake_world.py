@@ -29,6 +29,7 @@ from control_lambda.ports import (
     Settings,
 )
 from control_lambda.trigger import iso_time
+from tests.control_lambda.core.examples import serving
 
 NOON = 1_769_860_800.0
 
@@ -106,7 +107,7 @@ class World:
         pools = {
             pool.name: PoolSignals(
                 self.desired[pool.name],
-                ready=frozenset(f"i-{pool.name}-{number}" for number in range(self.desired[pool.name])),
+                nodes=serving(f"i-{pool.name}-{number}" for number in range(self.desired[pool.name])),
             )
             for pool in fleet.pools
         }
@@ -135,9 +136,21 @@ class World:
         self._call(f"size {pool}")
         self.desired[pool] = nodes
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate one node."""
+        self._call(f"terminate {node}{' with its place' if decrement else ''}")
+
     def resume_launches(self, pool: str) -> None:
         """Resume one group's launches."""
         self._call(f"resume {pool}")
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend one group's zone rebalancing."""
+        self._call(f"suspend rebalancing {pool}")
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume one group's zone rebalancing."""
+        self._call(f"resume rebalancing {pool}")
 
     def acquire(self, at: float) -> Remembered:
         """Take the lease unless another holds it."""

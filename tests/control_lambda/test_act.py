@@ -8,6 +8,7 @@ import pytest
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals, Snapshot
 from control_lambda.core.reasons import Failure
+from tests.control_lambda.core.examples import serving
 from tests.control_lambda.fake_world import SIZES, WEIGHTS, A, B, C, World, deciding, refused, run
 
 
@@ -61,7 +62,7 @@ def test_lowering_a_size_to_what_is_in_service_needs_no_certain_weights() -> Non
 
     def sense_refused_launches(fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
         snapshot = real_sense(fleet, at, evidence)
-        pools = {**snapshot.pools, A: PoolSignals(desired=9, ready=frozenset({"i-1"}))}
+        pools = {**snapshot.pools, A: PoolSignals(desired=9, nodes=serving(["i-1"]))}
         return replace(snapshot, pools=pools)
 
     world.sense = sense_refused_launches  # type: ignore[method-assign]

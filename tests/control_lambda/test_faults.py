@@ -61,7 +61,7 @@ class Goal:
                 for pool, nodes in self.sizes.items()
                 if pool in snapshot.pools and snapshot.pools[pool].desired != nodes
             },
-            resume=tuple(pool for pool, signals in snapshot.pools.items() if signals.suspended),
+            resume=tuple(pool for pool, signals in snapshot.pools.items() if signals.launch_suspended),
         )
         return decision, replace(state, tick=state.tick + 1, at=snapshot.at)
 
@@ -146,7 +146,7 @@ def test_a_node_group_that_is_busy_for_an_hour_does_not_keep_its_pool_from_being
     running.cloud.busy(FAST, NOON + 3600)
     goal = Goal()
     record = run(running, goal.decide)
-    assert goal.snapshots[0].pools[FAST].held
+    assert goal.snapshots[0].pools[FAST].updating
     assert record["failures"] == []
     assert standing(running)[1][FAST] == SIZES[FAST]
 
@@ -209,6 +209,21 @@ class Mortal:
         """Resume launches while alive."""
         self._write()
         self.actuators.resume_launches(pool)
+
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate a node while alive."""
+        self._write()
+        self.actuators.terminate(node, decrement=decrement)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend rebalancing while alive."""
+        self._write()
+        self.actuators.suspend_rebalancing(pool)
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume rebalancing while alive."""
+        self._write()
+        self.actuators.resume_rebalancing(pool)
 
 
 @pytest.mark.parametrize("writes", range(4))

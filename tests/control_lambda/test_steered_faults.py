@@ -169,6 +169,21 @@ class Watched:
         self.before()
         self.actuators.resume_launches(pool)
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate a node."""
+        self.before()
+        self.actuators.terminate(node, decrement=decrement)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend rebalancing."""
+        self.before()
+        self.actuators.suspend_rebalancing(pool)
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume rebalancing."""
+        self.before()
+        self.actuators.resume_rebalancing(pool)
+
 
 class Killed(BaseException):
     """The process ends here, as when Lambda kills it."""

@@ -58,7 +58,7 @@ class Tick:
         """The pools whose size can be changed now."""
         for pool in self.fleet.pools:
             signals = self.snapshot.pools.get(pool.name)
-            if signals is not None and not signals.held:
+            if signals is not None and signals.sizable:
                 yield pool, signals
 
     def size(self, pool: str) -> int:
@@ -68,7 +68,8 @@ class Tick:
     def ready(self, unit: str) -> int | None:
         """The unit's ready nodes, interrupted ones included; None when one of its pools was not sensed."""
         pools = self._pools(unit)
-        return None if None in pools else sum(len(signals.ready) for signals in pools if signals)
+        known = [signals for signals in pools if signals is not None and signals.health_known]
+        return sum(len(signals.ready) for signals in known) if len(known) == len(pools) else None
 
     def staying(self, unit: str) -> int:
         """The unit's ready nodes that were sensed and are not announced to leave."""

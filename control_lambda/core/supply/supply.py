@@ -16,9 +16,9 @@ class Supply(NamedTuple):
 
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
     `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
-    many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
-    not sensed). `price` is USD per node and hour, `risk` what its losses cost on top of that.
-    `awaits_build` says that there is no image or artifact yet that its nodes could run.
+    many nodes may be planned, `fixed` says that the size cannot be changed now (node group changing or gone,
+    or not `sensed`: who serves is not known). `price` is USD per node and hour, `risk` what its losses cost
+    on top of that. `awaits_build` says that there is no image or artifact yet that its nodes could run.
     """
 
     pool: Pool
@@ -76,14 +76,16 @@ def cost_per_hour(supplies: Sequence[Supply], nodes: Mapping[str, int]) -> float
 
 def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_late_request: float) -> Supply:
     signals = snapshot.pools.get(pool.name)
-    if signals is None:
-        return _as_remembered(pool, unit, state, usd_per_late_request)
+    if signals is None or not signals.health_known:
+        return _as_remembered(pool, unit, signals, state, usd_per_late_request)
     return _as_sensed(pool, unit, signals, snapshot, state, usd_per_late_request)
 
 
-def _as_remembered(pool: Pool, unit: Unit, state: State, usd_per_late_request: float) -> Supply:
-    """A pool that was not sensed: what the last tick left there, and no change to it."""
-    known = state.desired.get(pool.name, pool.nodes.min)
+def _as_remembered(
+    pool: Pool, unit: Unit, signals: PoolSignals | None, state: State, usd_per_late_request: float
+) -> Supply:
+    """A pool whose nodes were not seen: what the last tick left there, and no change to it."""
+    known = state.desired.get(pool.name, pool.nodes.min) if signals is None else signals.in_service
     return Supply(
         pool=pool,
         unit=unit,
@@ -93,7 +95,7 @@ def _as_remembered(pool: Pool, unit: Unit, state: State, usd_per_late_request: f
         leaving=0,
         starting=0,
         in_service=known,
-        desired=known,
+        desired=known if signals is None else signals.desired,
         most=known,
         refusal=refusals.refusal_of(state.refusals, pool, unit),
         sensed=False,
@@ -127,7 +129,7 @@ def _as_sensed(
         most=0 if awaits_build else _most(pool, signals, refusal, snapshot.at),
         refusal=refusal,
         sensed=True,
-        fixed=signals.held,
+        fixed=not signals.sizable,
         awaits_build=awaits_build,
     )
 

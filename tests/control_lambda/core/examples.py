@@ -1,10 +1,10 @@
 """The fleets, groups and snapshots that the core's tests start from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Minute, PoolSignals, Snapshot
+from control_lambda.core.model import Minute, NodeSignal, PoolSignals, Snapshot, TargetHealth
 
 NOON = 1_769_860_800
 START = 600.0  # seconds from launch to ready, unless a test says otherwise
@@ -82,7 +82,17 @@ def group(pool: str, ready: int = 0, starting: Sequence[float] = (), **told: Any
     """A pool's group with that many ready nodes, and starting ones launched at the given times."""
     launched = {f"i-{pool}-starting-{number}": at for number, at in enumerate(starting)}
     desired = told.pop("desired", ready + len(launched))
-    return PoolSignals(desired, nodes(pool, ready), launched, **told)
+    return PoolSignals(desired, {**serving(sorted(nodes(pool, ready))), **booting(launched)}, **told)
+
+
+def serving(identities: Iterable[str]) -> dict[str, NodeSignal]:
+    """Nodes that serve, launched long ago."""
+    return {identity: NodeSignal(0.0, target=TargetHealth.HEALTHY) for identity in identities}
+
+
+def booting(launched: Mapping[str, float]) -> dict[str, NodeSignal]:
+    """Nodes that do not serve yet, by launch time."""
+    return {identity: NodeSignal(at, target=TargetHealth.INITIAL) for identity, at in launched.items()}
 
 
 def minutes(at: float, rpm: float, **told: Any) -> tuple[Minute, ...]:

@@ -8,7 +8,7 @@ import pytest
 
 from control_lambda.core.decide import LEAST_DWELL_SECONDS, decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, PoolSignals, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, PoolSignals, State, Suspension
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, group, nodes, snapshot, unit
 
@@ -279,7 +279,8 @@ def test_weights_that_stand_are_not_written_again() -> None:
 def test_suspended_launches_are_resumed_when_they_are_needed() -> None:
     """AWS suspends a group after a day of refusals."""
     steered = Steered()
-    suspended = {CHEAP: group(CHEAP, 1, suspended=True), DEAR: group(DEAR, suspended=True)}
+    by_aws = Suspension.AWS
+    suspended = {CHEAP: group(CHEAP, 1, launch_suspended=by_aws), DEAR: group(DEAR, launch_suspended=by_aws)}
     decision = steered.tick({}, rpm=300.0, pools=suspended)
 
     assert decision.resume == (CHEAP,)

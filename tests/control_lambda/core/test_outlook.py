@@ -96,7 +96,9 @@ def test_even_a_wholly_distrusted_unit_carries_something() -> None:
 def test_a_group_above_its_maximum_is_seen_as_it_is() -> None:
     """The owner may have lowered the maximum while the node group is being updated."""
     outlook = looked(
-        snapshot(FLEET, {}, 100.0, pools={A: group(A, 25, held=True), A_SPOT: group(A_SPOT), B: group(B)})
+        snapshot(
+            FLEET, {}, 100.0, pools={A: group(A, 25, status="UPDATING"), A_SPOT: group(A_SPOT), B: group(B)}
+        )
     )
 
     assert len(outlook.tables["aa"]) > 25

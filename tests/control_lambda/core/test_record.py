@@ -80,7 +80,7 @@ def test_savings_compare_with_gpus_alone() -> None:
 
 def test_only_sizes_that_change_are_written() -> None:
     """A held pool's never."""
-    quiet = decided(pools={A: group(A, 3, held=True), B: group(B)})
+    quiet = decided(pools={A: group(A, 3, status="UPDATING"), B: group(B)})
 
     assert A not in quiet.sizes
     assert all(size != 0 for size in quiet.sizes.values())

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from control_lambda.core.decide import decide
-from control_lambda.core.model import Decision, Evidence, EvidenceKind, Minute, Refusal, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Minute, Refusal, State, Suspension
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, group, minutes, nodes, snapshot, unit
 
@@ -73,8 +73,8 @@ def test_an_interruption_is_told_once() -> None:
 
 def test_what_was_not_sensed_held_or_suspended_is_told() -> None:
     """Each is a different thing to do for whoever is paged."""
-    found = told(pools={A: group(A, 3, held=True)})
-    suspended = told(pools={A: group(A, 3, suspended=True), B: group(B, 1)})
+    found = told(pools={A: group(A, 3, status="UPDATING")})
+    suspended = told(pools={A: group(A, 3, launch_suspended=Suspension.AWS), B: group(B, 1)})
 
     assert subjects(found, Code.HELD) == [A]
     assert subjects(found, Code.NOT_SENSED) == [B]

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
@@ -17,10 +17,11 @@ from control_lambda.core.model import Snapshot, State
 from control_lambda.core.reasons import Code, Skip
 from control_lambda.core.record import Skipped, record_without_fleet
 from twin.errors import InputError
+from twin.steering.answers import Failing, evidence_of, nothing_fails
 from twin.steering.aws import AwsSteering
 from twin.steering.policies import run_policy
 from twin.steering.replay import Run
-from twin.steering.steering import WorldPorts, evidence_of, the_decision
+from twin.steering.steering import WorldPorts, the_decision
 from twin.world.nodes import Event
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
@@ -134,11 +135,13 @@ def deliver(steering: AwsSteering, ports: WorldPorts, announced: Sequence[Event]
         steering.react(list(together))
 
 
-def snapshots(scenario: Scenario) -> Iterator[tuple[Snapshot, Snapshot]]:
+def snapshots(scenario: Scenario, failing: Failing = nothing_fails) -> Iterator[tuple[Snapshot, Snapshot]]:
     """What both ways show of one world, minute by minute, while it is steered through AWS."""
     world = World(scenario)
-    ports = WorldPorts(world)
+    ports = WorldPorts(world, failing)
     with closing(AwsSteering(world)) as steering:
+        for action in ACTIONS:
+            steering.cloud.fail(action, failing(action) or "", -1 if failing(action) else 0)
         for _ in range(scenario.demand.minutes):
             world.begin_minute()
             announced = world.events()
@@ -163,6 +166,30 @@ def test_the_in_memory_ports_show_what_aws_shows() -> None:
         assert canonical(ours) == canonical(theirs)
         kinds |= {(item.kind.value, bool(item.zone)) for item in ours.evidence}
     assert kinds == {("shortage", True), ("shortage", False)}
+
+
+ACTIONS: Final = (
+    "DescribeInstances",
+    "DescribeAutoScalingGroups",
+    "DescribeTargetHealth",
+    "DescribeNodegroup",
+    "DescribeScalingActivities",
+    "DescribeRules",
+    "GetMetricData",
+)
+
+
+@pytest.mark.parametrize("action", [action for action in ACTIONS if action != "DescribeRules"])
+def test_an_action_that_fails_leaves_both_ways_with_the_same_snapshot(action: str) -> None:
+    """And with the same words about it; without the rule the embedded cloud's own world stands still."""
+    limits = {NEURON_SPOT: [20, 0, 0], NEURON: [1] * 3, GPU_SPOT: [2] * 3}
+
+    def failing(called: str) -> str | None:
+        return "InternalFailure" if called == action else None
+
+    for ours, theirs in snapshots(scenario_of(TWINS, 3, limits, PriceTrace({})), failing):
+        assert canonical(ours) == canonical(theirs)
+    assert any("InternalFailure" in failure for failure in ours.failures)
 
 
 def test_prices_that_aws_cannot_quote_are_refused() -> None:

@@ -73,7 +73,7 @@ def test_a_pool_with_starting_nodes_is_not_shrunk() -> None:
 
 def test_a_held_pool_keeps_its_size() -> None:
     """Its node group is being updated."""
-    pools = {CHEAP: group(CHEAP, 5, held=True), DEAR: group(DEAR)}
+    pools = {CHEAP: group(CHEAP, 5, status="UPDATING"), DEAR: group(DEAR)}
 
     assert wanted(pools, {CHEAP: 5, DEAR: 0}, 0.0)[CHEAP] == 5
 

@@ -150,15 +150,15 @@ def test_a_dead_unit_loses_its_traffic_in_the_same_tick() -> None:
     assert traffic_of(outlook).weights == {"cheap": 0, "middle": 999, "dear": 0}
 
 
-def test_a_group_that_is_held_keeps_the_nodes_above_its_maximum_in_traffic() -> None:
-    """Nobody can take them away while it is updated; where it is not held, they are about to go."""
+def test_a_group_that_is_updated_keeps_the_nodes_above_its_maximum_in_traffic() -> None:
+    """Nobody can take them away while it is; a degraded group is sized like any other."""
     lowered = fleet(unit("cheap", price=0.5, most=1), unit("dear", price=2.0))
     rpm = 100.0
 
-    def share(*, held: bool) -> float:
-        pools = {CHEAP: group(CHEAP, 3, held=held), DEAR: group(DEAR, 3)}
+    def share(status: str) -> float:
+        pools = {CHEAP: group(CHEAP, 3, status=status), DEAR: group(DEAR, 3)}
         found = traffic_of(look(snapshot(lowered, {}, rpm, pools=pools), State(), lowered))
         return found.shares["cheap"]
 
-    assert share(held=True) == pytest.approx(1.0)
-    assert share(held=False) < 1.0
+    assert share("UPDATING") == pytest.approx(1.0)
+    assert share("DEGRADED") < 1.0

@@ -1,0 +1,259 @@
+"""What AWS would answer about a world, as the typed answers that `control_lambda.aws.sensing` reads.
+
+The one place where the loop in memory reads the world's nodes. An action that fails raises what boto3 would.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import inf
+from typing import Final, Generic, ParamSpec, TypeVar
+
+from botocore.exceptions import ClientError
+
+from control_lambda.aws.joining import Group, Instance, Member, NodeGroup, Target
+from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
+from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
+from control_lambda.core.fleet import MAX_NODES, Fleet
+from control_lambda.core.model import Evidence, EvidenceKind, Suspension, TargetHealth
+from twin.cloud.moto_gaps.deployment import PENDING_SECONDS
+from twin.cloud.moto_gaps.eks import ISSUE_SECONDS
+from twin.cloud.moto_gaps.protocol import ZONE
+from twin.world.nodes import Event, Node, Nodes, Refused
+from twin.world.world import PRICE_MINUTES, World
+
+Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
+
+# The error code that a call of an AWS action gets now; None: it is answered.
+Failing = Callable[[str], str | None]
+
+HEALTHY: Final = Target(TargetHealth.HEALTHY)
+INITIAL: Final = Target(TargetHealth.INITIAL)
+DRAINING: Final = Target(TargetHealth.DRAINING)
+
+
+def nothing_fails(action: str) -> str | None:  # noqa: ARG001 - every action is answered alike
+    """AWS on a good day."""
+    return None
+
+
+def require(action: str, failing: Failing) -> None:
+    """Go on if the action is answered.
+
+    Raises:
+        ClientError: it fails.
+    """
+    code = failing(action)
+    if code is not None:
+        raise ClientError({"Error": {"Code": code, "Message": ""}}, action)
+
+
+class AtOnce:
+    """An executor that makes each call when its answer is wanted."""
+
+    def submit(
+        self, call: Callable[Arguments, Answer], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> "Call[Answer]":
+        """Note the call."""
+        return Call(partial(call, *args, **kwargs))
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[Answer]):
+    """A call to be made."""
+
+    make: Callable[[], Answer]
+
+    def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - it takes no time
+        """Make the call."""
+        return self.make()
+
+    def cancel(self) -> bool:
+        """Nothing is under way."""
+        return True
+
+
+def evidence_of(event: Event) -> Evidence:
+    """An announcement as the evidence that signals makes of it: a refused launch names its zone."""
+    if isinstance(event, Refused):
+        return Evidence(event.pool, event.kind, event.at, zone=ZONE)
+    return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
+
+
+class WorldSources:
+    """`sensing.Sources` over a world."""
+
+    def __init__(self, world: World, failing: Failing = nothing_fails) -> None:
+        self._world = world
+        self._failing = failing
+        self._fleet_json = world.fleet.to_json()
+        self._standing = _Standing()
+        self._counted: deque[Evidence] = deque()
+        self._class_weights: dict[str, Mapping[str, int]] = {}
+        self.units: Sequence[str] = tuple(unit.name for unit in world.fleet.units)
+        self.pools: Sequence[str] = tuple(pool.name for pool in world.fleet.pools)
+
+    def count(self, announced: Sequence[Evidence]) -> None:
+        """Do as signals: count the refused launches."""
+        self._counted.extend(item for item in announced if item.kind is not EvidenceKind.INTERRUPTION)
+
+    def keep_class_weights(self, name: str, weights: Mapping[str, int]) -> None:
+        """Write the rule of a query class; the simulated requests are all of the last one."""
+        self._class_weights[name] = weights
+
+    def fleet_json(self) -> str:
+        """The world's fleet."""
+        require("GetParameter", self._failing)
+        return self._fleet_json
+
+    def paused(self) -> bool:
+        """Nobody pauses a replay."""
+        require("GetParameter", self._failing)
+        return False
+
+    def traffic(self, fleet: Fleet, at: float) -> Counts:
+        """What CloudWatch shows by now."""
+        require("GetMetricData", self._failing)
+        world = self._world
+        return Counts(
+            minutes={unit.name: world.minutes_visible(unit.name) for unit in fleet.units},
+            untargeted=world.untargeted_visible(),
+            refused=self._counted_refusals(at),
+        )
+
+    def prices(self, fleet: Fleet, at: float) -> Prices:
+        """What signals read at the full hour."""
+        require("GetMetricData", self._failing)
+        quoted = {pool.name: self._world.quoted_price(pool.name) for pool in fleet.pools}
+        read_at = int(at // (PRICE_MINUTES * MINUTE_SECONDS)) * PRICE_MINUTES * MINUTE_SECONDS
+        return valid_prices(
+            {pool: {read_at: price} for pool, price in quoted.items() if price is not None}, at
+        )
+
+    def weights(self, fleet: Fleet) -> Mapping[str, int]:  # noqa: ARG002 - the world's rule is the fleet's
+        """The rule that requests follow."""
+        require("DescribeRules", self._failing)
+        return dict(self._world.weights)
+
+    def class_weights(self, fleet: Fleet) -> Mapping[str, Mapping[str, int]]:  # noqa: ARG002 - as above
+        """The rules of query classes as they were written."""
+        require("DescribeRules", self._failing)
+        return dict(self._class_weights)
+
+    def instances(self) -> Mapping[str, Instance]:
+        """The nodes that are not gone."""
+        require("DescribeInstances", self._failing)
+        return self._stands().instances
+
+    def groups(self) -> Mapping[str, Group]:
+        """The pools' groups."""
+        require("DescribeAutoScalingGroups", self._failing)
+        stands, nodes = self._stands(), self._world.nodes
+        return {
+            pool: _group(nodes, pool, members, stands.billed[pool])
+            for pool, members in stands.members.items()
+        }
+
+    def node_group(self, pool: str) -> NodeGroup:
+        """The pool's node group; EKS tells of the last refused launch for a while."""
+        require("DescribeNodegroup", self._failing)
+        nodes = self._world.nodes
+        recent = [item.kind for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
+        return NodeGroup("ACTIVE", tuple(recent[-1:]))
+
+    def targets(self, unit: str) -> Mapping[str, Target]:
+        """The unit's nodes as targets; a node's id stands for its address."""
+        require("DescribeTargetHealth", self._failing)
+        return self._stands().targets[unit]
+
+    def refusals(self, pool: str, group: str, at: float) -> tuple[Evidence, ...]:  # noqa: ARG002 - one group
+        """The recent refused launches of the pool, latest first."""
+        require("DescribeScalingActivities", self._failing)
+        latest = self._world.nodes.refusals(pool)[: -ACTIVITIES_READ - 1 : -1]
+        return tuple(evidence_of(refused) for refused in latest if refused.at > at - ACTIVITY_SECONDS)
+
+    def _counted_refusals(self, at: float) -> tuple[Evidence, ...]:
+        """What the metric CapacityErrors says in the minutes of the window: no zone, and minutes only."""
+        begun = at // MINUTE_SECONDS * MINUTE_SECONDS
+        while self._counted and self._counted[0].at < begun - WINDOW_SECONDS:
+            self._counted.popleft()
+        return tuple(
+            Evidence(item.pool, item.kind, item.at // MINUTE_SECONDS * MINUTE_SECONDS)
+            for item in self._counted
+            if item.at < begun
+        )
+
+    def _stands(self) -> "_Standing":
+        nodes = self._world.nodes
+        if not self._standing.holds(nodes):
+            self._standing = _standing(nodes, self._world.fleet, self._standing.instances)
+        return self._standing
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What does not change before `until`, nor while the nodes have that `version`."""
+
+    version: int = -1
+    until: float = -inf
+    instances: Mapping[str, Instance] = field(default_factory=dict)
+    members: Mapping[str, Mapping[str, Member]] = field(default_factory=dict)
+    billed: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, Mapping[str, Target]] = field(default_factory=dict)
+
+    def holds(self, nodes: Nodes) -> bool:
+        return self.version == nodes.version and nodes.now < self.until
+
+
+def _standing(nodes: Nodes, fleet: Fleet, known: Mapping[str, Instance]) -> _Standing:
+    """What stands now; instances already `known` are kept, since nothing of them changes."""
+    now, until = nodes.now, inf
+    instances: dict[str, Instance] = {}
+    members: dict[str, dict[str, Member]] = {}
+    billed: dict[str, int] = {}
+    targets: dict[str, dict[str, Target]] = {unit.name: {} for unit in fleet.units}
+    for pool in fleet.pools:
+        held, registered = members.setdefault(pool.name, {}), targets[pool.unit]
+        existing = nodes.existing(pool.name)
+        billed[pool.name] = len(existing)
+        for node in existing:
+            identity = node.id
+            instances[identity] = known.get(identity) or Instance(frozenset((identity,)), node.launched_at)
+            registered[identity] = _target(node, now)
+            if node.is_member(now):
+                held[identity] = Member(ZONE, _in_service(node, now))
+            until = min(until, _next_change(node, now))
+    return _Standing(nodes.version, until, instances, members, billed, targets)
+
+
+def _group(nodes: Nodes, pool: str, members: Mapping[str, Member], billed: int) -> Group:
+    return Group(
+        name=pool,
+        desired=nodes.desired(pool),
+        maximum=MAX_NODES,
+        members=members,
+        terminating=billed - len(members),
+        launch_suspended=Suspension.PERSON if nodes.suspended(pool) else Suspension.NONE,
+    )
+
+
+def _target(node: Node, now: float) -> Target:
+    if not node.is_member(now):
+        return DRAINING
+    return HEALTHY if node.is_ready(now) else INITIAL
+
+
+def _in_service(node: Node, now: float) -> bool:
+    return now >= _reported_running_at(node)
+
+
+def _reported_running_at(node: Node) -> float:
+    return min(node.ready_at, node.launched_at + PENDING_SECONDS)
+
+
+def _next_change(node: Node, now: float) -> float:
+    """When any answer about the node changes by itself."""
+    moments = (_reported_running_at(node), node.ready_at, node.leaving_at, node.gone_at)
+    return min((moment for moment in moments if moment > now), default=inf)
