@@ -8,7 +8,7 @@ import pytest
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, State, plain
-from control_lambda.core.reasons import Code
+from control_lambda.core.reasons import Code, Skip
 from control_lambda.core.record import (
     Skipped,
     Write,
@@ -114,7 +114,7 @@ def test_a_record_is_read_back_from_its_json_as_it_was() -> None:
     record = record_of(decided(), [Code.PAUSED.reason()], [written], ["metrics: Throttling"])
     unknown = record_without_fleet(State(tick=3), NOON, [Code.FLEET_UNREADABLE.reason()], [])
 
-    for answer in (record, unknown, Skipped("not-later")):
+    for answer in (record, unknown, Skipped(Skip.NOT_LATER)):
         assert answer_from_plain(json.loads(json.dumps(plain(answer)))) == answer
     assert record.reasons[0].code == Code.PAUSED
 
