@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as NotAnsweredError
-from dataclasses import dataclass
-from typing import Generic, ParamSpec, Protocol, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from control_lambda.errors import FAILED_CALL, code_of
 
@@ -35,8 +34,7 @@ class Executor(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Asked(Generic[Answer]):
+class Asked(NamedTuple, Generic[Answer]):
     """A call on its way, and the name by which its failure is told."""
 
     name: str

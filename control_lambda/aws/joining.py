@@ -77,6 +77,15 @@ class Answers:
     prices: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What the answers say together: the pools, and by unit the healthy and all registered targets."""
+
+    pools: Mapping[str, PoolSignals]
+    healthy: Mapping[str, int]
+    registered: Mapping[str, int]
+
+
 NO_NODE_GROUP: Final = NodeGroup("")
 # The best of a node's targets counts: its pods come and go, and each has a target of its own.
 _BEST_FIRST: Final = (
@@ -87,7 +96,17 @@ _BEST_FIRST: Final = (
 )
 
 
-def join(answers: Answers, fleet: Fleet, at: float) -> dict[str, PoolSignals]:
+def join(answers: Answers, fleet: Fleet, at: float) -> Joined:
+    """Join what was read; draining targets are no longer registered."""
+    targets = {unit: [target.health for target in found.values()] for unit, found in answers.targets.items()}
+    return Joined(
+        _pools(answers, fleet, at),
+        {unit: healths.count(TargetHealth.HEALTHY) for unit, healths in targets.items()},
+        {unit: len(healths) - healths.count(TargetHealth.DRAINING) for unit, healths in targets.items()},
+    )
+
+
+def _pools(answers: Answers, fleet: Fleet, at: float) -> dict[str, PoolSignals]:
     """Every pool whose sizes are known, or that is known to be gone."""
     if answers.groups is None:
         return {}
@@ -130,18 +149,6 @@ def pool_signals(
     )
 
 
-def healthy_targets(targets: Mapping[str, Mapping[str, Target]]) -> dict[str, int]:
-    """The healthy targets of each unit."""
-    return {unit: _count(found.values(), (TargetHealth.HEALTHY,)) for unit, found in targets.items()}
-
-
-def registered_targets(targets: Mapping[str, Mapping[str, Target]]) -> dict[str, int]:
-    """The targets of each unit, less those that are being deregistered."""
-    return {
-        unit: len(found) - _count(found.values(), (TargetHealth.DRAINING,)) for unit, found in targets.items()
-    }
-
-
 def best_of(targets: Iterable[Target]) -> Target:
     """Targets of one node as one: the best health, anomalous where any of them is."""
     found = tuple(targets)
@@ -156,7 +163,3 @@ def _node(member: Member, instance: Instance | None, targets: Mapping[str, Targe
     found = [targets[address] for address in instance.addresses if address in targets]
     health, anomalous = found[0] if len(found) == 1 else best_of(found)
     return NodeSignal(instance.launched_at, member.zone, member.in_service, health, anomalous)
-
-
-def _count(targets: Iterable[Target], healths: tuple[TargetHealth, ...]) -> int:
-    return sum(target.health in healths for target in targets)

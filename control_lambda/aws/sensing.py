@@ -3,7 +3,7 @@
 `AwsSensors` reads AWS with it, the twin its own world: the same failures leave both with the same snapshot.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,11 +13,10 @@ from control_lambda.aws.joining import (
     Answers,
     Group,
     Instance,
+    Joined,
     NodeGroup,
     Target,
-    healthy_targets,
     join,
-    registered_targets,
 )
 from control_lambda.aws.metrics import Counts, Prices
 from control_lambda.core.fleet import Fleet
@@ -26,6 +25,9 @@ from control_lambda.ports import Settings
 
 # A health issue carries no time: it counts as observed once in this period, not anew in every tick.
 ISSUE_SECONDS: Final = 900.0
+
+
+Join = Callable[[Answers, Fleet, float], Joined]
 
 
 class Sources(Protocol):
@@ -94,7 +96,14 @@ class Sensed:
     group_names: Mapping[str, str]
 
 
-def sense(sources: Sources, calls: Calls, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Sensed:
+def sense(
+    sources: Sources,
+    calls: Calls,
+    fleet: Fleet,
+    at: float,
+    evidence: Sequence[Evidence],
+    joining: Join = join,
+) -> Sensed:
     """Read everything; what fails is left out and named."""
     asked_traffic = calls.ask("metrics", sources.traffic, fleet, at)
     asked_prices = calls.ask("prices", sources.prices, fleet, at)
@@ -102,17 +111,17 @@ def sense(sources: Sources, calls: Calls, fleet: Fleet, at: float, evidence: Seq
     has_rows = len(fleet.classes) > 1
     asked_rows = calls.ask("weights of classes", sources.class_weights, fleet) if has_rows else None
     answers = _answers(sources, calls, fleet, asked_prices)
-    pools = join(answers, fleet, at)
-    refused = _refusals(sources, calls, pools, answers, at)
+    joined = joining(answers, fleet, at)
+    refused = _refusals(sources, calls, joined.pools, answers, at)
     traffic = calls.answer(asked_traffic) or Counts({}, {}, ())
     calls.failures.extend(traffic.invalid)
     snapshot = Snapshot(
         at=at,
         minutes=traffic.minutes,
         untargeted=traffic.untargeted,
-        pools=pools,
-        healthy=healthy_targets(answers.targets),
-        targets=registered_targets(answers.targets),
+        pools=joined.pools,
+        healthy=joined.healthy,
+        targets=joined.registered,
         weights=calls.answer(asked_weights),
         class_weights=(calls.answer(asked_rows) or {}) if asked_rows else {},
         evidence=(*evidence, *traffic.refused, *refused),

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Final, Generic, ParamSpec, TypeVar
+from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.joining import Group, Instance, Member, NodeGroup, Target
+from control_lambda.aws.joining import Answers, Group, Instance, Joined, Member, NodeGroup, Target, join
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
 from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import MAX_NODES, Fleet
@@ -32,6 +32,8 @@ Failing = Callable[[str], str | None]
 HEALTHY: Final = Target(TargetHealth.HEALTHY)
 INITIAL: Final = Target(TargetHealth.INITIAL)
 DRAINING: Final = Target(TargetHealth.DRAINING)
+SERVING: Final = Member(ZONE, in_service=True)
+BOOTING: Final = Member(ZONE, in_service=False)
 
 
 def nothing_fails(action: str) -> str | None:  # noqa: ARG001 - every action is answered alike
@@ -57,22 +59,46 @@ class AtOnce:
         self, call: Callable[Arguments, Answer], /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> "Call[Answer]":
         """Note the call."""
-        return Call(partial(call, *args, **kwargs))
+        return Call(call, *args, **kwargs)
 
 
-@dataclass(frozen=True, slots=True)
-class Call(Generic[Answer]):
+class Call(partial[Answer]):
     """A call to be made."""
-
-    make: Callable[[], Answer]
 
     def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - it takes no time
         """Make the call."""
-        return self.make()
+        return self()
 
     def cancel(self) -> bool:
         """Nothing is under way."""
         return True
+
+
+class Joining:
+    """`joining.join`, but what has been joined of the very same answers is not joined again."""
+
+    def __init__(self) -> None:
+        self._answers: Answers | None = None
+        self._joined = Joined({}, {}, {})
+
+    def join(self, answers: Answers, fleet: Fleet, at: float) -> Joined:
+        """Join what was read, or give what was joined of it before."""
+        if self._answers is None or not _same(self._answers, answers):
+            self._answers, self._joined = answers, join(answers, fleet, at)
+        return self._joined
+
+
+def _same(one: Answers, other: Answers) -> bool:
+    """Whether two rounds brought the same, told by identity where that is the work of comparing."""
+    return (
+        one.instances is other.instances
+        and one.instances is not None
+        and one.groups is other.groups
+        and one.node_groups == other.node_groups
+        and one.prices == other.prices
+        and one.targets.keys() == other.targets.keys()
+        and all(found is other.targets[unit] for unit, found in one.targets.items())
+    )
 
 
 def evidence_of(event: Event) -> Evidence:
@@ -90,6 +116,7 @@ class WorldSources:
         self._failing = failing
         self._fleet_json = world.fleet.to_json()
         self._standing = _Standing()
+        self._grouped = _Grouped(self._standing)
         self._counted: deque[Evidence] = deque()
         self._class_weights: dict[str, Mapping[str, int]] = {}
         self.units: Sequence[str] = tuple(unit.name for unit in world.fleet.units)
@@ -151,10 +178,10 @@ class WorldSources:
         """The pools' groups."""
         require("DescribeAutoScalingGroups", self._failing)
         stands, nodes = self._stands(), self._world.nodes
-        return {
-            pool: _group(nodes, pool, members, stands.billed[pool])
-            for pool, members in stands.members.items()
-        }
+        settings = [_GroupSettings(nodes.desired(pool), nodes.suspended(pool)) for pool in self.pools]
+        if stands is not self._grouped.standing or settings != self._grouped.settings:
+            self._grouped = _Grouped(stands, settings, _groups(stands, settings))
+        return self._grouped.groups
 
     def node_group(self, pool: str) -> NodeGroup:
         """The pool's node group; EKS tells of the last refused launch for a while."""
@@ -207,6 +234,36 @@ class _Standing:
         return self.version == nodes.version and nodes.now < self.until
 
 
+class _GroupSettings(NamedTuple):
+    """What can be set of a group without any node changing at once."""
+
+    desired: int
+    suspended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Grouped:
+    """The groups of one standing under these settings."""
+
+    standing: _Standing
+    settings: Sequence[_GroupSettings] = ()
+    groups: Mapping[str, Group] = field(default_factory=dict)
+
+
+def _groups(stands: _Standing, settings: Sequence[_GroupSettings]) -> dict[str, Group]:
+    return {
+        pool: Group(
+            name=pool,
+            desired=now_set.desired,
+            maximum=MAX_NODES,
+            members=members,
+            terminating=stands.billed[pool] - len(members),
+            launch_suspended=Suspension.PERSON if now_set.suspended else Suspension.NONE,
+        )
+        for (pool, members), now_set in zip(stands.members.items(), settings, strict=True)
+    }
+
+
 def _standing(nodes: Nodes, fleet: Fleet, known: Mapping[str, Instance]) -> _Standing:
     """What stands now; instances already `known` are kept, since nothing of them changes."""
     now, until = nodes.now, inf
@@ -221,32 +278,25 @@ def _standing(nodes: Nodes, fleet: Fleet, known: Mapping[str, Instance]) -> _Sta
         for node in existing:
             identity = node.id
             instances[identity] = known.get(identity) or Instance(frozenset((identity,)), node.launched_at)
+            if _is_settled(node, now):
+                registered[identity], held[identity] = HEALTHY, SERVING
+                continue
             registered[identity] = _target(node, now)
             if node.is_member(now):
-                held[identity] = Member(ZONE, _in_service(node, now))
+                held[identity] = SERVING if now >= _reported_running_at(node) else BOOTING
             until = min(until, _next_change(node, now))
     return _Standing(nodes.version, until, instances, members, billed, targets)
 
 
-def _group(nodes: Nodes, pool: str, members: Mapping[str, Member], billed: int) -> Group:
-    return Group(
-        name=pool,
-        desired=nodes.desired(pool),
-        maximum=MAX_NODES,
-        members=members,
-        terminating=billed - len(members),
-        launch_suspended=Suspension.PERSON if nodes.suspended(pool) else Suspension.NONE,
-    )
+def _is_settled(node: Node, now: float) -> bool:
+    """Whether it serves, and goes on to as long as nothing changes its plan: most nodes, most of the time."""
+    return node.ready_at <= now and node.leaving_at == inf and node.gone_at == inf
 
 
 def _target(node: Node, now: float) -> Target:
     if not node.is_member(now):
         return DRAINING
     return HEALTHY if node.is_ready(now) else INITIAL
-
-
-def _in_service(node: Node, now: float) -> bool:
-    return now >= _reported_running_at(node)
 
 
 def _reported_running_at(node: Node) -> float:

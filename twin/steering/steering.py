@@ -12,7 +12,7 @@ from control_lambda.core.model import Evidence, Snapshot, State, plain
 from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.ports import Remembered, Settings
 from control_lambda.trigger import iso_time
-from twin.steering.answers import AtOnce, Failing, WorldSources, evidence_of, nothing_fails, require
+from twin.steering.answers import AtOnce, Failing, Joining, WorldSources, evidence_of, nothing_fails, require
 from twin.world.nodes import Event
 from twin.world.world import World
 
@@ -81,6 +81,7 @@ class WorldPorts:
         self._world = world
         self._failing = failing
         self._sources = WorldSources(world, failing)
+        self._joining = Joining()
         self._state: State | None = None
         self._waiting: tuple[Evidence, ...] = ()
 
@@ -90,7 +91,7 @@ class WorldPorts:
 
     def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
         """What AWS would show at `at`."""
-        return sensing.sense(self._sources, self._calls(), fleet, at, evidence).snapshot
+        return sensing.sense(self._sources, self._calls(), fleet, at, evidence, self._joining.join).snapshot
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the rule."""

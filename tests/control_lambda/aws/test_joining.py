@@ -10,9 +10,7 @@ from control_lambda.aws.joining import (
     NodeGroup,
     Target,
     best_of,
-    healthy_targets,
     join,
-    registered_targets,
 )
 from control_lambda.core.model import DELETED, NodeSignal, PoolSignals, TargetHealth
 from tests.control_lambda.fake_world import FLEET, NOON, A, B, C
@@ -38,7 +36,7 @@ ANSWERS = Answers(
 
 def joined(answers: Answers) -> dict[str, PoolSignals]:
     """The pools at noon."""
-    return join(answers, FLEET, NOON)
+    return dict(join(answers, FLEET, NOON).pools)
 
 
 def test_a_node_has_its_zone_its_state_and_the_health_of_its_target() -> None:
@@ -113,5 +111,6 @@ def test_the_best_of_a_nodes_targets_counts() -> None:
 def test_units_are_counted_by_their_targets_alone() -> None:
     """What drains is no longer registered; a unit that was not read is absent."""
     targets = {"aa": {"1": HEALTHY, "2": DRAINING, "3": UNHEALTHY}, "bb": {}}
-    assert healthy_targets(targets) == {"aa": 1, "bb": 0}
-    assert registered_targets(targets) == {"aa": 2, "bb": 0}
+    found = join(replace(ANSWERS, groups=None, targets=targets), FLEET, NOON)
+    assert found.healthy == {"aa": 1, "bb": 0}
+    assert found.registered == {"aa": 2, "bb": 0}
