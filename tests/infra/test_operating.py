@@ -57,7 +57,7 @@ def test_every_alarm_stands_in_the_table_with_the_heading_that_it_names() -> Non
 
 def test_every_page_and_command_names_one_version_of_the_cdks_command_line() -> None:
     """That of `make synth`, which is the one that the template was made with."""
-    files = ("Makefile", "README.md", "docs/operating.md", "infra/preflight_checks.py")
+    files = ("Makefile", "README.md", "docs/operating.md", "infra/before_deploy/checks.py")
     found = [
         set(re.findall(r"aws-cdk@([\d.]+)", (ROOT / name).read_text(encoding="utf-8"))) for name in files
     ]
