@@ -180,8 +180,8 @@ def _measured(problem: Problem, mix: Mix, guess_rpm: float, size: Size) -> dict[
         label(KAIROS): KAIROS,
         label(OURS): OURS,
     }
-    found = {}
+    by_distributor = {}
     for name, trial in trials.items():
         rates = exact.throughputs(mix, trial, tolerance=TOLERANCE, guess=guess_rpm / MINUTE)
-        found[name] = Measured(mix, tuple(MINUTE * rate for rate in rates))
-    return found
+        by_distributor[name] = Measured(mix, tuple(MINUTE * rate for rate in rates))
+    return by_distributor

@@ -73,10 +73,10 @@ def _covers(best: Plan, before: Need, now: Need) -> bool:
 
 
 def _on_the_way(planned: int, before: PoolOption, now: PoolOption) -> bool:
-    """Whether the option is as it was, but for bounds that got closer and nodes held that came closer."""
+    """Whether the option is as it was, but for bounds and nodes in service that came closer to the plan."""
     if before is now:
         return True
-    closer = before.held <= now.held <= planned or planned <= now.held <= before.held
+    closer = before.in_service <= now.in_service <= planned or planned <= now.in_service <= before.in_service
     if not closer or not before.low <= now.low <= planned <= now.high <= before.high:
         return False
     return (

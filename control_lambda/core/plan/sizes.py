@@ -130,7 +130,7 @@ def current(supply: Supply) -> int:
     return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
 
 
-def _held(supply: Supply) -> int:
+def _asked_for(supply: Supply) -> int:
     """The desired size, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
@@ -139,7 +139,9 @@ def _held(supply: Supply) -> int:
 
 def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
-    nodes = {supply.pool.name: current(supply) if supply.refusal else _held(supply) for supply in supplies}
+    nodes = {
+        supply.pool.name: current(supply) if supply.refusal else _asked_for(supply) for supply in supplies
+    }
     if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: current(supply) for supply in supplies}
     rpm = carried(supplies, nodes, tables)
@@ -149,7 +151,7 @@ def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> 
 def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
     options = tuple(
-        replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
+        replace(_option(supply), low=0, high=supply.pool.nodes.max, in_service=0, start_premium=0.0)
         for supply in supplies
     )
     need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
@@ -183,7 +185,7 @@ def _option(supply: Supply) -> PoolOption:
         price_usd_per_hour=supply.price,
         low=low,
         high=high,
-        held=min(supply.in_service, high),
+        in_service=min(supply.in_service, high),
         start_premium=start_premium(supply),
         risk_usd_per_hour=supply.risk,
     )

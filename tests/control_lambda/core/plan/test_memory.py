@@ -15,8 +15,8 @@ TABLES: Final = {"inf2": carried_table(0.50, 2.0, 0.005, 24), "g5": carried_tabl
 RESERVE: Final = {"spot": 0.5}
 
 
-def _option(unit: str, market: str, price: float, held: int = 0, high: int = 12) -> PoolOption:
-    return PoolOption(f"{unit}-{market}", unit, market, price, 0, high, held, 0.3)
+def _option(unit: str, market: str, price: float, in_service: int = 0, high: int = 12) -> PoolOption:
+    return PoolOption(f"{unit}-{market}", unit, market, price, 0, high, in_service, 0.3)
 
 
 OPTIONS: Final = (
@@ -28,19 +28,19 @@ OPTIONS: Final = (
 PROBLEM: Final = Problem(OPTIONS, dict(TABLES), Need(900.0, 500.0, RESERVE, 1000.0))
 
 
-def _with_held(options: Sequence[PoolOption], held: Sequence[int]) -> tuple[PoolOption, ...]:
-    return tuple(replace(option, held=count) for option, count in zip(options, held, strict=True))
+def _with_in_service(options: Sequence[PoolOption], in_service: Sequence[int]) -> tuple[PoolOption, ...]:
+    return tuple(replace(option, in_service=count) for option, count in zip(options, in_service, strict=True))
 
 
 def drifted(problem: Problem, draw: random.Random) -> Problem:
     """The problem a tick later: nodes came or went, demand moved a little, at times a bound did."""
     options = tuple(
-        replace(one, held=min(one.high, max(0, one.held + draw.choice((-1, 0, 0, 1, 2)))))
+        replace(one, in_service=min(one.high, max(0, one.in_service + draw.choice((-1, 0, 0, 1, 2)))))
         for one in problem.options
     )
     if draw.random() < 0.2:
         place = draw.randrange(len(options))
-        high = draw.randint(max(options[place].held, 1), 12)
+        high = draw.randint(max(options[place].in_service, 1), 12)
         options = (*options[:place], replace(options[place], high=high), *options[place + 1 :])
     demand = problem.need.demand_rpm * draw.uniform(0.99, 1.02)
     survival = min(demand, problem.need.survival_rpm * draw.choice((1.0, 1.0, 0.95, 1.05)))
@@ -62,14 +62,14 @@ def test_over_a_long_drift_every_answer_is_a_fresh_one(seed: int) -> None:
 def test_nodes_that_start_towards_the_plan_leave_it_the_cheapest() -> None:
     """The premiums that the plan's own nodes save by starting, no other plan saves more of."""
     best = plan(PROBLEM.options, PROBLEM.tables, PROBLEM.need)
-    started = _with_held(OPTIONS, [max(0, best.nodes[one.name] - 1) for one in OPTIONS])
+    started = _with_in_service(OPTIONS, [max(0, best.nodes[one.name] - 1) for one in OPTIONS])
     assert still_best(best, PROBLEM, replace(PROBLEM, options=started))
 
 
 def test_nodes_beyond_the_plan_make_it_be_asked_anew() -> None:
     """Nodes that run already may be cheaper to keep than those of the plan to start."""
     best = plan(PROBLEM.options, PROBLEM.tables, PROBLEM.need)
-    beyond = _with_held(OPTIONS, [best.nodes[one.name] + 1 for one in OPTIONS])
+    beyond = _with_in_service(OPTIONS, [best.nodes[one.name] + 1 for one in OPTIONS])
     assert not still_best(best, PROBLEM, replace(PROBLEM, options=beyond))
 
 
@@ -90,7 +90,7 @@ def test_a_plan_that_lacked_money_is_used_again_only_for_the_very_same_problem()
     best = plan(poor.options, poor.tables, poor.need)
     assert best.thrifty
     assert still_best(best, poor, poor)
-    assert not still_best(best, poor, replace(poor, options=_with_held(OPTIONS, [1, 1, 0, 0])))
+    assert not still_best(best, poor, replace(poor, options=_with_in_service(OPTIONS, [1, 1, 0, 0])))
 
 
 def test_only_the_last_few_plans_are_kept() -> None:
