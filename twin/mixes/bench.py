@@ -150,7 +150,7 @@ def _second_jobs(sweeps: Sequence[Sweep], chosen: Sequence[Picks], size: Size) -
     for one in chosen:
         best = {sweep.distributor: sweep for sweep in sweeps if sweep.model == one.model}
         ours, kairos = best[label(OURS)], best[label(KAIROS)]
-        for mix in dict.fromkeys((ours.best.mix, one.planner, one.paper)):
+        for mix in dict.fromkeys((ours.best.mix, one.ours, one.paper)):
             yield OnMixJob(one.model, mix, size)
         yield CurvesJob(one.model, ours.best.mix, size)
         finalists = tuple(measured.mix for measured in kairos.measured[: size.finalists])

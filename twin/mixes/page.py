@@ -84,7 +84,7 @@ def _ranking(results: MixResults) -> Json:
         shares = [one.mean / measured[0].mean for one in measured]
         names = [escape(named(one.mix)) for one in measured]
         data.append(_line(model, list(range(1, len(shares) + 1)), shares, colour, text=names))
-        for pick, symbol in ((results.pick(model).planner, "diamond"), (results.pick(model).paper, "x")):
+        for pick, symbol in ((results.pick(model).ours, "diamond"), (results.pick(model).paper, "x")):
             place = next(index for index, one in enumerate(measured) if one.mix == pick)
             data.append(_marker(model, place + 1, shares[place], colour, symbol))
     ranks = {"title": {"text": "rank of the mix"}, "type": "log", "tickvals": RANK_TICKS, "gridcolor": GRID}
@@ -163,7 +163,7 @@ def _marker(model: str, across: int, up: float, colour: str, symbol: str) -> Jso
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{model}, {'planner' if symbol == 'diamond' else 'paper'}",
+        "name": f"{model}, {'ours' if symbol == 'diamond' else 'paper'}",
         "x": [across],
         "y": [round(up, 4)],
         "marker": {"color": colour, "size": 11, "symbol": symbol, "line": {"color": GREY, "width": 1}},

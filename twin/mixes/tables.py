@@ -59,7 +59,7 @@ class MixResults:
         return next(one for one in self.homogeneous if one.model == model)
 
     def pick(self, model: str) -> Picks:
-        """What the planners take for the model."""
+        """What we and the paper take for the model."""
         return next(one for one in self.picks if one.model == model)
 
     def on(self, model: str, mix: Mix) -> OnMix:
@@ -76,8 +76,8 @@ def tables(results: MixResults) -> str:
     parts = [
         ("Throughput, each distributor on the mix where it carries most", _throughputs(results)),
         ("Every distributor on the same mix", _same_mix(results)),
-        ("The planner's pick among all measured mixes", _planner(results)),
-        ("The planner's pick at other budgets, among all mixes", _budgets(results)),
+        ("Our pick among all measured mixes", _picks(results)),
+        ("Our pick at other budgets, among all mixes", _budgets(results)),
         ("Searching catalogues", _catalogues(results)),
         ("Recorded requests for pictures", _diffusion(results)),
         ("Targets", _targets(results)),
@@ -154,18 +154,18 @@ def lead(one: OnMix) -> float:
     return one.measured[label(OURS)].mean / max(one.measured[name].mean for name in BASELINES)
 
 
-def _planner(results: MixResults) -> Iterator[str]:
+def _picks(results: MixResults) -> Iterator[str]:
     """Regret: what the pick carries below the best mix, both with all seeds, under ours."""
     yield from _table(
-        ("model", "best mix", "planner's pick", "rank", "regret", "paper's pick", "rank", "regret"),
-        (_planner_row(results, model) for model in results.models),
+        ("model", "best mix", "our pick", "rank", "regret", "paper's pick", "rank", "regret"),
+        (_pick_row(results, model) for model in results.models),
     )
 
 
-def _planner_row(results: MixResults, model: str) -> Sequence[str]:
+def _pick_row(results: MixResults, model: str) -> Sequence[str]:
     sweep, chosen = results.sweep(model, label(OURS)), results.pick(model)
     cells = [model, short(sweep.best.mix)]
-    for mix in (chosen.planner, chosen.paper):
+    for mix in (chosen.ours, chosen.paper):
         cells += [
             short(mix),
             f"{sweep.rank(mix)} of {len(sweep.measured)}",
@@ -181,8 +181,8 @@ def regret(results: MixResults, model: str, mix: Mix) -> float:
 
 
 def _budgets(results: MixResults) -> Iterator[str]:
-    """Regret under ours, all seeds; the planner's processor time."""
-    picked = ("planner's pick", "regret", "paper's pick", "regret")
+    """Regret under ours, all seeds; the processor time of our pick."""
+    picked = ("our pick", "regret", "paper's pick", "regret")
     yield from _table(
         ("model", "USD/h", "mixes", "best mix", *picked, "planning"),
         (_budget_row(one) for one in results.at_budget),
@@ -191,7 +191,7 @@ def _budgets(results: MixResults) -> Iterator[str]:
 
 def _budget_row(one: AtBudget) -> Sequence[str]:
     cells = [one.model, f"{one.budget_usd_per_hour:g}", f"{one.mixes:,}", short(one.best.mix)]
-    for pick in (one.planner, one.paper):
+    for pick in (one.ours, one.paper):
         cells += [short(pick.mix), f"{one.regret(pick):.1%}"]
     return (*cells, f"{one.planning_ms:.1f} ms")
 
@@ -218,7 +218,7 @@ def _range(values: Sequence[float], form: str) -> str:
 def _diffusion(results: MixResults) -> Iterator[str]:
     """Requests per minute, mean ± standard deviation over the seeds."""
     outcomes = [outcome for one in results.diffusion for outcome in one.outcomes]
-    yield "Requests per minute within the promise: the planner's mix, and the best of one type."
+    yield "Requests per minute within the promise: our mix, and the best of one type."
     yield ""
     yield from _table(
         ("case", "mix", "estimate", *outcomes[0].measured_rpm),
@@ -237,8 +237,8 @@ def _targets(results: MixResults) -> Iterator[str]:
         over_alone.append(ours / results.alone(model).best.mean)
         over_kairos.append(ours / results.sweep(model, label(KAIROS)).best.mean)
     leads = fmean(lead(results.best(model)) for model in results.models)
-    regrets = [regret(results, model, results.pick(model).planner) for model in results.models]
-    regrets_elsewhere = [one.regret(one.planner) for one in results.at_budget]
+    regrets = [regret(results, model, results.pick(model).ours) for model in results.models]
+    regrets_elsewhere = [one.regret(one.ours) for one in results.at_budget]
     planning = [
         one.planning_ms for one in results.at_budget if one.budget_usd_per_hour == BUDGET_USD_PER_HOUR
     ]
@@ -250,8 +250,8 @@ def _targets(results: MixResults) -> Iterator[str]:
         ("ours over KAIROS' matching, least of all models", min(over_kairos), "≥", 1.0, "{:.3f}"),
         ("ours over KAIROS' matching, second best model", _second(over_kairos), "≥", 1.1, "{:.3f}"),
         ("ours over the best baseline on the same mix, mean", leads, "≥", 1.15, "{:.3f}"),
-        ("regret of the planner's pick, worst model", max(regrets), "≤", 0.03, "{:.1%}"),
-        ("regret of the planner's pick, worst model and budget", max(regrets_elsewhere), "≤", 0.03, "{:.1%}"),
+        ("regret of our pick, worst model", max(regrets), "≤", 0.03, "{:.1%}"),
+        ("regret of our pick, worst model and budget", max(regrets_elsewhere), "≤", 0.03, "{:.1%}"),
         ("planning 331 mixes, worst model, ms", max(planning), "≤", 50.0, "{:.1f}"),
         ("searching a catalogue, the longest, s", max(searching), "≤", 60.0, "{:.1f}"),
         ("decision with 100 instances and 200 waiting, p99, ms", decision, "≤", 1.0, "{:.2f}"),
