@@ -197,10 +197,13 @@ def run(
     decide: Decide,
     at: float = NOON,
     remaining: Callable[[], float] = lambda: 20.0,
-    **event: Any,
+    *,
+    cause: str = "schedule",
+    evidence: Sequence[Mapping[str, object]] = (),
 ) -> Record:
     """One tick at `at`."""
-    return tick({"time": iso_time(at), **event}, world, world, world, decide, remaining)
+    event = {"time": iso_time(at), "cause": cause, "evidence": [*evidence]}
+    return tick(event, world, world, world, decide, remaining)
 
 
 # What the tests decide: one size that shrinks, two that grow.

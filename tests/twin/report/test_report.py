@@ -90,10 +90,24 @@ def make_minutes(count: int = 60) -> Minutes:
     )
 
 
-def make_record(minute: int, mode: str = "cost", **changes: Any) -> dict[str, Any]:
-    """A record of a quiet tick, changed."""
-    quiet: dict[str, Any] = {"reasons": [], "writes": [], "failures": [], "units": {}, "pools": {}}
-    return {"tick": minute + 1, "at": float(EPOCH + 60 * minute), "mode": mode, **quiet, **changes}
+def make_record(
+    minute: int,
+    mode: str = "cost",
+    *,
+    reasons: Sequence[Any] = (),
+    writes: Sequence[Any] = (),
+    failures: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The record of a tick, quiet but for what is given."""
+    told = {"reasons": [*reasons], "writes": [*writes], "failures": [*failures]}
+    return {
+        "tick": minute + 1,
+        "at": float(EPOCH + 60 * minute),
+        "mode": mode,
+        **told,
+        "units": {},
+        "pools": {},
+    }
 
 
 def make_page(records: Sequence[dict[str, Any]] = (), count: int = 60, **comparison: Any) -> str:
