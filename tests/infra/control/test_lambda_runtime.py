@@ -88,7 +88,7 @@ def test_every_function_is_importable_from_the_asset_alone(asset: Path, door: st
         "ours = [m for n, m in sys.modules.items() if n.startswith('control_lambda') and m.__file__]; "
         "print('control_lambda.core.mix' in sys.modules, {m.__file__.startswith(sys.path[0]) for m in ours})"
     )
-    told = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-IB", "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "False {True}"
 
 
