@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.plan.memory import PlanMemory, Problem
+from control_lambda.core.plan.memory import PlanMemory, PlanQuestion
 from control_lambda.core.plan.planner import Need, Plan, PoolOption
 from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of
 
@@ -59,7 +59,7 @@ def _cheapest(
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
-    return _plans.plan(_problem(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+    return _plans.plan(_question(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
 
 
 def _may_be_probed(supply: Supply) -> bool:
@@ -75,8 +75,8 @@ def _had(supply: Supply) -> Supply:
 _plans: Final = PlanMemory()
 
 
-def _problem(options: tuple[PoolOption, ...], tables: Tables, need: Need) -> Problem:
-    return Problem(options, {name: tuple(table) for name, table in tables.items()}, need)
+def _question(options: tuple[PoolOption, ...], tables: Tables, need: Need) -> PlanQuestion:
+    return PlanQuestion(options, {name: tuple(table) for name, table in tables.items()}, need)
 
 
 def _rounded_up(value: float, step: float) -> float:
@@ -155,7 +155,7 @@ def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet,
         for supply in supplies
     )
     need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
-    return _plans.plan(_problem(options, tables, need))
+    return _plans.plan(_question(options, tables, need))
 
 
 def start_premium(supply: Supply) -> float:
