@@ -20,15 +20,6 @@ PRICES_DATE: Final = "2026-07-20"
 # https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html, read 2026-11-22.
 WITHOUT_EKS: Final = frozenset({"use1-az3", "usw1-az2", "cac1-az3"})
 
-# Service Quotas codes (service `ec2`) of the vCPU quotas that the column `quota` names.
-# https://docs.aws.amazon.com/ec2/latest/instancetypes/ec2-instance-quotas.html, read 2026-11-22.
-_QUOTA_CODES: Final[Mapping[str, Mapping[Market, str]]] = {
-    "standard": {"on-demand": "L-1216C47A", "spot": "L-34B43A08"},
-    "g": {"on-demand": "L-DB2E81BA", "spot": "L-3819A6DF"},
-    "inf": {"on-demand": "L-1945791B", "spot": "L-B5D1601B"},
-    "trn": {"on-demand": "L-2C3B7624", "spot": "L-6B0D517C"},
-}
-
 
 class UnknownInstanceTypeError(ValueError):
     """The tables hold nothing about this instance type; the message lists those that they hold."""
@@ -38,7 +29,7 @@ class UnknownInstanceTypeError(ValueError):
 class InstanceType:
     """An EC2 instance type: `devices` accelerators of the family `accelerator`, `memory_mib` of RAM.
 
-    `quota` is the family whose vCPU quota it counts against.
+    `quota_family` is the family of `quotas.csv` whose vCPU quota it counts against.
     """
 
     name: str
@@ -46,7 +37,7 @@ class InstanceType:
     devices: int
     vcpus: int
     memory_mib: int
-    quota: str
+    quota_family: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +101,7 @@ def quota_code(name: str, market: Market) -> str:
     Raises:
         UnknownInstanceTypeError: the tables do not hold the type.
     """
-    return _QUOTA_CODES[instance_type(name).quota][market]
+    return _quota_codes()[instance_type(name).quota_family, market]
 
 
 @cache
@@ -122,7 +113,7 @@ def _instance_types() -> Mapping[str, InstanceType]:
             int(row["devices"]),
             int(row["vcpus"]),
             int(row["memory_mib"]),
-            row["quota"],
+            row["quota_family"],
         )
         for row in _rows("instance_types.csv")
     }
@@ -134,6 +125,11 @@ def _accelerator(text: str) -> Accelerator:
             return text
         case _:
             raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}")
+
+
+@cache
+def _quota_codes() -> Mapping[tuple[str, str], str]:
+    return {(row["family"], row["market"]): row["code"] for row in _rows("quotas.csv")}
 
 
 @cache

@@ -17,8 +17,9 @@ from infra.permissions import Grant, acknowledge, function_grants, grant
 from infra.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
-# The package alone, under the name by which everything imports it: no build step, no Docker.
-NOT_IN_THE_ASSET: Final = ["/*", "!/control_lambda", "__pycache__"]
+# The package alone, under the name by which everything imports it: no build step, no Docker. Which mix to
+# have is asked on a person's machine (decision 0009); the loop never asks it.
+NOT_IN_THE_ASSET: Final = ["/*", "!/control_lambda", "/control_lambda/core/mix", "__pycache__"]
 # Powertools and pydantic, from the layer that AWS publishes in every region; boto3 comes with the runtime.
 POWERTOOLS: Final = "/aws/service/powertools/python/x86_64/python3.13/latest"
 NOT_THE_LATEST_PYTHON: Final = (

@@ -216,10 +216,13 @@ def run(
     decide: Decide,
     at: float = NOON,
     remaining: Callable[[], float] = lambda: 20.0,
-    **event: Any,
+    *,
+    cause: str = "schedule",
+    evidence: Sequence[Mapping[str, object]] = (),
 ) -> Record:
     """One tick at `at`, its answer as JSON."""
-    answer = tick({"time": iso_time(at), **event}, world, world, world, decide, remaining)
+    event = {"time": iso_time(at), "cause": cause, "evidence": [*evidence]}
+    answer = tick(event, world, world, world, decide, remaining)
     return as_json(answer)
 
 

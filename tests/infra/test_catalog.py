@@ -1,15 +1,19 @@
 """The dated tables: complete for what the project uses, and in the form that AWS gives."""
 
+import csv
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from control_lambda.core.fleet import Fleet
+from control_lambda.core.fleet import Fleet, Market
+from control_lambda.core.supply.refusals import family
 from control_lambda.fleet_file import load_fleet
 from infra import catalog
 from infra.settings import SYSTEM_INSTANCE_TYPE
 
+MARKETS = get_args(Market)
 ROOT = Path(__file__).parents[2]
 FLEETS = [load_fleet(path) for path in (ROOT / "fleet.yaml", *sorted((ROOT / "fleets").glob("*.yaml")))]
 TYPES = sorted({unit.instance_type for fleet in FLEETS for unit in fleet.units})
@@ -75,18 +79,43 @@ def test_the_zones_of_trainium_in_virginia() -> None:
     assert catalog.regions_offering("trn1.2xlarge") == ("us-east-1", "us-east-2", "us-west-2")
 
 
-@pytest.mark.parametrize(
-    ("name", "on_demand", "spot"),
-    [
-        ("g6.xlarge", "L-DB2E81BA", "L-3819A6DF"),
-        ("inf2.xlarge", "L-1945791B", "L-B5D1601B"),
-        ("trn1.2xlarge", "L-2C3B7624", "L-6B0D517C"),
-        ("c7i.xlarge", "L-1216C47A", "L-34B43A08"),
-    ],
-)
-def test_quotas_go_by_family_and_market(name: str, on_demand: str, spot: str) -> None:
-    """The codes under which Service Quotas knows EC2's vCPU quotas."""
-    assert (catalog.quota_code(name, "on-demand"), catalog.quota_code(name, "spot")) == (on_demand, spot)
+def quotas() -> list[dict[str, str]]:
+    """The rows of the table of quotas."""
+    with (catalog.TABLES / "quotas.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_family_of_quotas_has_a_code_in_each_market_and_a_source() -> None:
+    """Codes are those of Service Quotas, and whoever doubts one finds the page that it was read on."""
+    rows = quotas()
+    families = {row["family"] for row in rows}
+    assert sorted((row["family"], row["market"]) for row in rows) == sorted(
+        (family, market) for family in families for market in MARKETS
+    )
+    for row in rows:
+        assert re.fullmatch(r"L-[0-9A-F]{8}", row["code"])
+        assert row["source"].startswith("https://docs.aws.amazon.com/")
+
+
+def test_every_type_counts_against_a_quota_of_the_table() -> None:
+    """And every family has a type that counts against it: no row is left over."""
+    with (catalog.TABLES / "instance_types.csv").open(encoding="utf-8", newline="") as file:
+        used = {row["quota_family"] for row in csv.DictReader(file)}
+    assert used == {row["family"] for row in quotas()}
+
+
+@pytest.mark.parametrize("name", TYPES)
+def test_the_catalogue_and_the_loop_name_the_same_family(name: str) -> None:
+    """A quota refusal blocks exactly the types that preflight counts together."""
+    assert catalog.instance_type(name).quota_family == family(name)
+
+
+def test_p4_and_p5_share_their_quota_on_demand_but_not_on_spot() -> None:
+    """AWS counts all P instances together on demand, and P5 by itself on spot."""
+    p4, p5 = "p4d.24xlarge", "p5.4xlarge"
+    assert catalog.quota_code(p4, "on-demand") == catalog.quota_code(p5, "on-demand") == "L-417A185B"
+    assert catalog.quota_code(p4, "spot") == "L-7212CCBC"
+    assert catalog.quota_code(p5, "spot") == "L-C4BD4855"
 
 
 def test_an_unknown_type_is_refused_with_those_that_are_known() -> None:

@@ -66,17 +66,17 @@ class DecisionTimesJob:
 
     def run(self) -> DecisionTimes:
         """Replay the day, then take all its decisions again, one after the other, and time each."""
-        found = wide_scenario(self.minutes)
+        wide = wide_scenario(self.minutes)
         asked: list[Question] = []
 
         def steer(world: World) -> Steering:
             return _NotingSteering(world, asked)
 
-        run = replay(found, "merit-order", steer)
+        run = replay(wide, "merit-order", steer)
         milliseconds = np.array(_seconds_of(asked)) * 1000
         return DecisionTimes(
             decisions=len(milliseconds),
-            pools=len(found.fleet.pools),
+            pools=len(wide.fleet.pools),
             nodes=max(sum(past.nodes.values()) for past in run.past),
             mean_ms=float(milliseconds.mean()),
             p99_ms=float(np.percentile(milliseconds, 99)),
@@ -145,8 +145,8 @@ class HistoriesJob:
 
     def run(self) -> Histories:
         """Try them."""
-        found = histories.run_histories(self.count, self.seed, lambda *_: None)
-        return Histories(self.count, tuple(found))
+        violations = histories.run_histories(self.count, self.seed, lambda *_: None)
+        return Histories(self.count, tuple(violations))
 
 
 def forecast_jobs(scenarios: Sequence[str], minutes: int | None = None) -> list[ForecastJob]:

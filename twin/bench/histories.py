@@ -75,23 +75,23 @@ def run_histories(count: int, seed: int, progress: Callable[[int, int], None]) -
 
     `progress` is told how many histories are done, of how many.
     """
-    found: list[str] = []
+    broken: list[str] = []
     for number in range(count):
-        found.extend(broken_rules(History(seed + number)))
+        broken.extend(broken_rules(History(seed + number)))
         progress(number + 1, count)
-    return found
+    return broken
 
 
 def broken_rules(history: "History", ticks: int = TICKS) -> list[str]:
     """The violations of one history, each naming its seed and tick."""
-    found: list[str] = []
+    broken: list[str] = []
     try:
         for tick in history.run(ticks):
-            found.extend(f"{history}: {wrong}" for wrong in violations(tick))
+            broken.extend(f"{history}: {wrong}" for wrong in violations(tick))
     except Exception as error:
         error.add_note(f"in {history}")
         raise
-    return found
+    return broken
 
 
 class History:

@@ -39,10 +39,10 @@ class ReplayJob:
 
     def run(self) -> "Replayed":
         """Replay it and measure."""
-        found = scenario(self.scenario, self.seed, minutes=self.minutes)
+        played = scenario(self.scenario, self.seed, minutes=self.minutes)
         with worth_set_to(self.worth):
             began = time.perf_counter()
-            run = replay(found, self.policy, steering_of(self.policy))
+            run = replay(played, self.policy, steering_of(self.policy))
             wall_seconds = time.perf_counter() - began
         summary = summarise(run)
         return Replayed(

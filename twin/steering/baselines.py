@@ -294,14 +294,14 @@ def _filled(world: World, steps: Sequence[_Step], demand: float) -> dict[str, in
     Without the stay, asking a refused pool again would take away the nodes that are to replace it.
     """
     sizes = {}
-    missing = standing = demand
+    missing = unserved = demand
     for step in steps:
         name = step.pool.name
         wanted = min(ceil(max(missing, 0.0) / step.carried), step.most)
-        kept = min(ceil(max(standing, 0.0) / step.carried), len(world.nodes.members(name)))
+        kept = min(ceil(max(unserved, 0.0) / step.carried), len(world.nodes.members(name)))
         sizes[name] = max(wanted, kept)
         missing -= wanted * step.carried
-        standing -= len(world.nodes.ready(name)) * step.carried
+        unserved -= len(world.nodes.ready(name)) * step.carried
     return sizes
 
 

@@ -26,7 +26,10 @@ FLEET = {
 
 
 def settings(**variables: str) -> Settings:
-    """The router's settings over the fleet above."""
+    """The router's settings over the fleet above, with some variables changed."""
+    assert {name.lower() for name in variables} <= Settings.model_fields.keys(), (
+        "the router reads no such one"
+    )
     environ = {"FLEET_JSON": json.dumps(FLEET), "ENDPOINTS": "fast=http://127.0.0.1:1", "STEPS": "20"}
     return Settings.from_environ({**environ, **variables})
 

@@ -1,5 +1,7 @@
 """The estimate against hand calculations, and its counts against what is really put, watched and read."""
 
+import datetime as dt
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +12,7 @@ from control_lambda.aws.metrics import MetricsReader
 from control_lambda.emf import metrics_of
 from control_lambda.environment import Deployment, Environment
 from control_lambda.fleet_file import load_fleet
+from infra import catalog
 from infra.before_deploy import estimate as module
 from infra.before_deploy.estimate import Estimate, Line, estimate
 from infra.settings import Settings
@@ -185,3 +188,39 @@ def test_every_metric_that_a_tick_reads_is_counted() -> None:
     reader.prices(FLEET, 1_767_225_600.0)
     counted = module.FLEET_READS + len(FLEET.units) * module.UNIT_READS
     assert cloudwatch.queries == counted + len(FLEET.pools) * module.POOL_READS
+
+
+def whole(usd: float) -> int:
+    """As the documents round: to the nearest USD."""
+    return int(usd + 0.5)
+
+
+def test_the_readme_quotes_the_estimate(new_settings: NewSettings) -> None:
+    """What it says of the default fleet, idle and under the default demand, is what the command prints."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"([\d,]+) USD a month idle, ([\d,]+) at ([\d,]+) requests a minute", text)
+    total = estimate(new_settings()).total
+    assert quoted == [(f"{whole(total.minimum):,}", f"{whole(total.typical):,}", f"{module.DEFAULT_RPM:g}")]
+
+
+def test_the_operating_guide_quotes_the_estimate(new_settings: NewSettings) -> None:
+    """Of an idle fleet each part in whole USD, the sum, and the month that the prices are of."""
+    guide = (ROOT / "docs/operating.md").read_text(encoding="utf-8")
+    section = guide.partition("## What it costs when idle")[2].partition("\n## ")[0]
+    found = {line.name: line.minimum for line in estimate(new_settings()).fixed}
+    assert estimate(new_settings()).total.minimum == pytest.approx(sum(found.values()))
+    assert dict(re.findall(r"^\| \**(.+?)\** \| \**(\d+)\** \|$", section, re.MULTILINE)) == {
+        part: str(whole(usd))
+        for part, usd in {
+            "EKS control plane": found["EKS control plane"],
+            "two system nodes with their volumes": found["system nodes, 2 x m7i.large"],
+            "a NAT gateway and its address": found["NAT gateways, 1"] + found["public addresses, 1"],
+            "load balancer": found["load balancer"],
+            "CloudWatch: metrics, alarms, dashboard, the loop's logs": found[
+                "CloudWatch: metrics, alarms, dashboard, logs"
+            ],
+            "Lambda, DynamoDB, KMS": found["the loop: Lambda and DynamoDB"] + found["KMS key"],
+            "together": sum(found.values()),
+        }.items()
+    }
+    assert f"(prices of {dt.date.fromisoformat(catalog.PRICES_DATE):%B %Y} and older)" in section

@@ -11,16 +11,18 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
+from infra import catalog
 from infra.before_deploy.checks import BOOTSTRAP_PARAMETER, SERVICE_ROLES, SPOT_ROLE, Client, Finding
 from infra.before_deploy.preflight import CHECKS, NoAccessError, findings
-from infra.settings import Settings
+from infra.settings import SYSTEM_INSTANCE_TYPE, Settings
 
 ROOT: Final = Path(__file__).parents[3]
 REGION: Final = "us-east-1"
 ACCOUNT: Final = "123456789012"  # moto's
 ENOUGH: Final = 10_000.0
-INF: Final = "L-1945791B"
-STANDARD: Final = "L-1216C47A"
+INF: Final = catalog.quota_code("inf2.xlarge", "on-demand")
+GPU: Final = catalog.quota_code("g5.xlarge", "on-demand")
+STANDARD: Final = catalog.quota_code(SYSTEM_INSTANCE_TYPE, "on-demand")
 
 NewSettings = Callable[..., Settings]
 
@@ -258,7 +260,7 @@ def test_a_quota_below_the_fleets_maximum_is_told_with_the_request(
 
 def test_pools_of_one_family_share_its_quota(prepared: Account, new_settings: NewSettings) -> None:
     """G5 and G6 on demand: 14 + 20 + 20 nodes of 4 vCPUs."""
-    found = [item for item in told("quotas", prepared.ask, new_settings()) if "L-DB2E81BA" in item.subject]
+    found = [item for item in told("quotas", prepared.ask, new_settings()) if GPU in item.subject]
     assert [item.text for item in found] == ["10000 vCPUs of 216 at the fleet's most nodes"]
 
 

@@ -1,5 +1,7 @@
 """The asset as CDK stages it runs as Lambda runs it: awslambdaric, a Runtime API, the embedded AWS."""
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -68,6 +70,26 @@ def test_the_three_functions_share_one_asset_below_a_megabyte(asset: Path) -> No
     assert {path.relative_to(asset).parts[0] for path in files} == {"control_lambda"}
     assert {path.suffix for path in files} == {".py"}
     assert sum(path.stat().st_size for path in files) < MEGABYTE
+
+
+def test_the_asset_leaves_out_the_mixes_and_nothing_else(asset: Path) -> None:
+    """No function asks which mix to have at all (decision 0009)."""
+    package = ROOT / "control_lambda"
+    mixes = package / "core/mix"
+    expected = {path.relative_to(ROOT) for path in package.rglob("*.py") if mixes not in path.parents}
+    assert {path.relative_to(asset) for path in asset.rglob("*.py")} == expected
+
+
+@pytest.mark.parametrize("door", ["handler", "signals", "release"])
+def test_every_function_is_importable_from_the_asset_alone(asset: Path, door: str) -> None:
+    """What the asset leaves out is imported by none of them, directly or through another module."""
+    code = (
+        f"import sys; sys.path.insert(0, {str(asset)!r}); import control_lambda.{door} as door; "
+        "ours = [m for n, m in sys.modules.items() if n.startswith('control_lambda') and m.__file__]; "
+        "print('control_lambda.core.mix' in sys.modules, {m.__file__.startswith(sys.path[0]) for m in ours})"
+    )
+    told = subprocess.run([sys.executable, "-IB", "-c", code], check=True, capture_output=True, text=True)
+    assert told.stdout.strip() == "False {True}"
 
 
 def handlers(stack: ControlStack) -> Mapping[str, dict[str, Any]]:

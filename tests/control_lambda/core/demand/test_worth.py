@@ -17,11 +17,11 @@ TABLES = {
 CHEAP = 0.76
 
 
-def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held: int = 0) -> float:
+def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, in_service: int = 0) -> float:
     """What is worth carrying with ten cheap nodes and ten whose price is `dear` times as high."""
     steered = fleet(unit("aa", price=CHEAP), unit("bb", price=CHEAP * dear))
     found: tuple[Supply, ...] = supplies_of(
-        Snapshot(NOON, pools={pool.name: group(pool.name, held) for pool in steered.pools}),
+        Snapshot(NOON, pools={pool.name: group(pool.name, in_service) for pool in steered.pools}),
         State(),
         steered,
         0.0,
@@ -76,7 +76,7 @@ def test_nodes_that_run_are_worth_more_than_nodes_to_be_started() -> None:
     def steps(saved: float) -> float:
         return 900.0 if saved < 0.1 else 0.0
 
-    assert carried(steps, held=10) >= carried(steps, held=0)
+    assert carried(steps, in_service=10) >= carried(steps, in_service=0)
 
 
 def test_a_late_request_costs_twelve_of_the_cheapest_on_demand() -> None:

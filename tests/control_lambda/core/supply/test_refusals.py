@@ -53,7 +53,8 @@ def back_off(known: Refusals) -> float:
 
 def seen(**pools: PoolSignals) -> dict[str, PoolSignals]:
     """The groups, empty where not given."""
-    return {pool.name: pools.get(pool.name.replace("-", "_"), PoolSignals(0)) for pool in FLEET.pools}
+    named = {pool.name.replace("-", "_"): pool.name for pool in FLEET.pools}
+    return dict.fromkeys(named.values(), PoolSignals(0)) | {named[word]: pools[word] for word in pools}
 
 
 # --- Back-off ------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ def test_a_share_rises_by_at_most_20_points_a_tick() -> None:
 
 
 def test_a_new_unit_starts_at_5_percent_at_most() -> None:
-    """New is what the standing shares do not name."""
+    """New is what the shares in force do not name."""
     shares, _ = ramp.step({"a": 1.0}, {"b": 1.0}, PLENTY, 100.0)
 
     assert 0.04 < shares["b"] <= 0.05
@@ -70,10 +70,10 @@ fractions = st.lists(st.floats(min_value=0.001, max_value=1), min_size=3, max_si
 @given(fractions, fractions, st.floats(min_value=0, max_value=3000))
 def test_a_ramp_always_arrives(stood: list[float], wished: list[float], demand: float) -> None:
     """Steps end at the wish, each of them a whole."""
-    standing = {name: share / sum(stood) for name, share in zip("abc", stood, strict=True)}
+    in_force = {name: share / sum(stood) for name, share in zip("abc", stood, strict=True)}
     wanted = {name: share / sum(wished) for name, share in zip("abc", wished, strict=True)}
     for _ in range(6):
-        standing, _ = ramp.step(standing, wanted, PLENTY, demand)
-        assert sum(standing.values()) == pytest.approx(1)
+        in_force, _ = ramp.step(in_force, wanted, PLENTY, demand)
+        assert sum(in_force.values()) == pytest.approx(1)
 
-    assert standing == pytest.approx(wanted)
+    assert in_force == pytest.approx(wanted)
