@@ -15,15 +15,15 @@ from pydantic_core import ErrorDetails
 
 from control_lambda.core.fleet import Fleet, FleetError, Unit
 from control_lambda.fleet_file import load_fleet
-from infra import catalog
+from infra import catalog, pins
 from infra.backends import BACKENDS
 
 MIN_ZONES: Final = 2  # EKS's control plane and a load balancer ask for two
 SYSTEM_INSTANCE_TYPE: Final = "m7i.large"  # offered in two zones or more of every region of the table
 # What CloudWatch Logs takes as a retention.
 RETENTION_DAYS: Final = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
-# What the kubectl of the layer for 1.34 may talk to: one minor version to either side.
-KUBERNETES_VERSIONS: Final = ("1.33", "1.34", "1.35")
+# Of these the kubectl of the layer for 1.36 may talk to all: one minor version to either side of its own.
+KUBERNETES_VERSIONS: Final = pins.kubernetes_versions()
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 WIDEST_NETWORK: Final = 16  # a VPC's limit
 NARROWEST_NETWORK: Final = 19  # leaves a public subnet /27, which a load balancer asks for
@@ -36,6 +36,10 @@ class SettingsError(ValueError):
 
 def _absent(value: object) -> object:
     return None if value == "" else value
+
+
+def _newest(value: object) -> object:
+    return KUBERNETES_VERSIONS[-1] if value == "" else value
 
 
 def _listed(value: object) -> object:
@@ -122,9 +126,10 @@ class Settings(BaseModel):
     alert_email: OptionalText = Field(
         default=None, pattern=r"^[^@\s,]+@[^@\s,]+\.[^@\s,]+$", description="an e-mail address, or nothing"
     )
-    kubernetes_version: Annotated[str, _one_of(*KUBERNETES_VERSIONS)] = Field(
-        default="1.34", description=f"one of {', '.join(KUBERNETES_VERSIONS)}"
+    kubernetes_version: Annotated[str, BeforeValidator(_newest), _one_of(*KUBERNETES_VERSIONS)] = Field(
+        default=KUBERNETES_VERSIONS[-1], description=f"one of {', '.join(KUBERNETES_VERSIONS)}"
     )
+    application_signals: bool = Field(default=False, description=_VALID_SWITCH)
     api_cidrs: Networks = Field(
         default=(ANYWHERE,), description="IPv4 networks such as 203.0.113.0/24,198.51.100.7/32, or nothing"
     )

@@ -11,7 +11,7 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from infra import permissions
+from infra import permissions, pins
 from infra.builds.builds import Build
 from infra.log_groups import log_group
 from infra.permissions import Grant
@@ -21,6 +21,7 @@ HANDLER: Final = Path(__file__).parent / "build_runner"
 LONGEST_RUN: Final = Duration.hours(12)
 CLOUDFORMATION_WAITS: Final = Duration.hours(1)  # the longest that it waits for a custom resource
 MEMORY_MIB: Final = 128
+RUNTIME: Final = lambda_.Runtime(pins.version("runtime", "builds"), lambda_.RuntimeFamily.PYTHON)
 
 Stages = Mapping[str, Mapping[str, Build]]
 
@@ -85,7 +86,7 @@ class BuildRun(Construct):
             id,
             code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
             handler=f"handler.{handler}",
-            runtime=lambda_.Runtime.PYTHON_3_14,
+            runtime=RUNTIME,
             description=f"Fulcrum: {handler} of the builds that a deploy asks for",
             role=role,
             timeout=Duration.seconds(30),

@@ -11,14 +11,14 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
-from infra import permissions
+from infra import permissions, pins
 from infra.builds.buildspecs import buildspec
 from infra.log_groups import log_group
 from infra.permissions import Grant
 from infra.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
-BUILD_IMAGE: Final = codebuild.LinuxBuildImage.STANDARD_7_0
+BUILD_IMAGE: Final = codebuild.LinuxBuildImage.from_code_build_image_id(pins.version("image", "codebuild"))
 QUEUED: Final = Duration.hours(8)  # the most that CodeBuild lets a build wait for a machine
 
 _NO_KEY: Final = (
