@@ -138,10 +138,35 @@ class Settings(BaseModel):
         default=90, description=f"one of {', '.join(map(str, RETENTION_DAYS))}"
     )
     deletion_protection: bool = Field(default=True, description=_VALID_SWITCH)
+    model_revision: OptionalText = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="a commit of the hub, 40 hexadecimal digits, or nothing",
+    )
+    model_source: OptionalText = Field(
+        default=None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]$",
+        description="a folder such as s3://bucket/models/mine that holds a saved pipeline, or nothing",
+    )
+    hub_token_secret: OptionalText = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^\s*?]+-[A-Za-z0-9]{6}$",
+        description="the full ARN of a secret in the stack's region that holds the token alone, or nothing",
+    )
     shapes: Shapes = Field(
         default=(), description="sizes in pixels, width x height, such as 512x512,768x512, or nothing"
     )
     steps: int = Field(default=20, ge=1, le=100, description="a whole number from 1 to 100")
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit of the model that is served: the one set, else the one that the table pins."""
+        if self.model_revision or self.model_source:
+            return self.model_revision
+        try:
+            return pins.version("model", self.fleet.model)
+        except pins.UnknownPinError:
+            return None
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
@@ -194,9 +219,24 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield _line(
             "certificate_arn", f"is in {arn.split(':')[3]}", f"one in {settings.region}, the stack's region"
         )
+    yield from _model_faults(settings)
     for index, unit in enumerate(settings.fleet.units):
         yield from (
             f"{settings.fleet_file}: units[{index}].{fault}" for fault in _unit_faults(unit, settings)
+        )
+
+
+def _model_faults(settings: Settings) -> Iterator[str]:
+    if settings.model_source and settings.model_revision:
+        yield _line(
+            "model_revision", "given beside model_source", "one of the two: the hub's or your own copy"
+        )
+    secret = settings.hub_token_secret
+    if secret and secret.split(":")[3] != settings.region:
+        yield _line(
+            "hub_token_secret",
+            f"is in {secret.split(':')[3]}",
+            f"one in {settings.region}, the stack's region",
         )
 
 

@@ -76,7 +76,7 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
     """The account is prepared for the CDK in this region, by a version that is new enough."""
     number = ask("sts").get_caller_identity()["Account"]
     mend = f"{CDK} bootstrap aws://{number}/{settings.region}"
-    found = _unless_missing(ask("ssm").get_parameter, Name=BOOTSTRAP_PARAMETER)
+    found = unless_missing(ask("ssm").get_parameter, Name=BOOTSTRAP_PARAMETER)
     if found is None:
         yield Finding("bootstrap", "the CDK's own stack is missing here", fails=True, mend=mend)
         return
@@ -86,7 +86,7 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
         yield Finding("bootstrap", text, fails=True, mend=mend)
         return
     bucket = f"cdk-hnb659fds-assets-{number}-{settings.region}"
-    if _unless_missing(ask("s3").head_bucket, Bucket=bucket) is None:
+    if unless_missing(ask("s3").head_bucket, Bucket=bucket) is None:
         text = f"its bucket {bucket} is gone"
         yield Finding("bootstrap", text, fails=True, mend=f"{mend} after deleting the stack CDKToolkit")
     else:
@@ -96,7 +96,7 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
 def stack(ask: Client, settings: Settings) -> Iterator[Finding]:
     """The stack can be created or updated, and what it creates under a fixed name is not there yet."""
     name = settings.stack_name
-    found = _unless_missing(ask("cloudformation").describe_stacks, StackName=name)
+    found = unless_missing(ask("cloudformation").describe_stacks, StackName=name)
     if found is None:
         yield from _taken_names(ask, settings)
         return
@@ -126,7 +126,7 @@ def _taken_names(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _taken_cluster(ask: Client, name: str) -> Iterator[Finding]:
-    if _unless_missing(ask("eks").describe_cluster, name=name) is not None:
+    if unless_missing(ask("eks").describe_cluster, name=name) is not None:
         mend = f"another stack_name in cdk.json, or aws eks delete-cluster --name {name}"
         yield Finding("stack", f"an EKS cluster {name} of somebody else's exists", fails=True, mend=mend)
 
@@ -142,7 +142,7 @@ def _taken_log_groups(ask: Client, name: str) -> Iterator[Finding]:
 
 def _taken_parameter(ask: Client, settings: Settings) -> Iterator[Finding]:
     name = f"/fulcrum/{settings.fleet.fleet}/fleet"
-    if _unless_missing(ask("ssm").get_parameter, Name=name) is not None:
+    if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
         mend = (
             f"another name for the fleet in {settings.fleet_file}, or aws ssm delete-parameter --name {name}"
         )
@@ -167,7 +167,7 @@ def network(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _subnet_faults(ec2: Any, vpc: str, zone: str, subnet: str) -> Iterator[str]:
-    found = _unless_missing(ec2.describe_subnets, SubnetIds=[subnet])
+    found = unless_missing(ec2.describe_subnets, SubnetIds=[subnet])
     if found is None:
         yield "does not exist in this region"
         return
@@ -238,7 +238,7 @@ def _quota_finding(
 def _quota(client: Any, code: str) -> float:
     """The account's quota, or AWS's default where it was never changed."""
     asked = {"ServiceCode": "ec2", "QuotaCode": code}
-    found = _unless_missing(client.get_service_quota, **asked)
+    found = unless_missing(client.get_service_quota, **asked)
     if found is None:
         found = client.get_aws_default_service_quota(**asked)
     return float(found["Quota"]["Value"])
@@ -258,7 +258,7 @@ def service_roles(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _has_role(iam: Any, role: str) -> bool:
-    return _unless_missing(iam.get_role, RoleName=role) is not None
+    return unless_missing(iam.get_role, RoleName=role) is not None
 
 
 def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
@@ -266,7 +266,7 @@ def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
     arn = settings.certificate_arn
     if arn is None:
         return
-    found = _unless_missing(ask("acm").describe_certificate, CertificateArn=arn)
+    found = unless_missing(ask("acm").describe_certificate, CertificateArn=arn)
     if found is None:
         mend = "certificate_arn in cdk.json; aws acm list-certificates"
         yield Finding("certificate", f"{arn} does not exist", fails=True, mend=mend)
@@ -282,12 +282,12 @@ def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
 def loop(ask: Client, settings: Settings) -> Iterator[Finding]:
     """Nobody has left the loop paused."""
     name = f"/fulcrum/{settings.fleet.fleet}/pause"
-    if _unless_missing(ask("ssm").get_parameter, Name=name) is not None:
+    if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
         mend = f"python -m twin resume --pause-parameter {name}"
         yield Finding("loop", f"{name} exists: the loop would only observe", mend=mend)
 
 
-def _unless_missing(call: Callable[..., Any], **arguments: Any) -> Any:
+def unless_missing(call: Callable[..., Any], **arguments: Any) -> Any:
     """The call's answer; None where AWS knows no such thing."""
     try:
         return call(**arguments)

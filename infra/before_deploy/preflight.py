@@ -8,6 +8,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, PartialCredentialsError
 
 from infra.before_deploy import checks
+from infra.before_deploy import model as model_check
 from infra.before_deploy.checks import Client, Finding
 from infra.settings import Settings
 
@@ -24,6 +25,7 @@ CHECKS: Final[Mapping[str, Callable[[Client, Settings], Iterator[Finding]]]] = {
     "quotas": checks.quotas,
     "service-linked roles": checks.service_roles,
     "certificate": checks.certificate,
+    "model": model_check.model,
     "loop": checks.loop,
 }
 

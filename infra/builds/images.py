@@ -146,6 +146,7 @@ class Images(Construct):
                 "Images": ",".join(self._builds),
                 "Tag": self.tag,
                 "Model": store.model.name,
+                "ModelVersion": store.model.prefix,
                 "Shapes": ",".join(store.model.shapes),
                 "Targets": ",".join(self._compilations),
             },

@@ -1,9 +1,9 @@
 """A pod as the cluster's admission leaves it: what webhooks make of it, and what Pod Security says to that.
 
-Webhooks known to act on pods of the namespace: the EKS Pod Identity one (mutates what has an association), the
-AWS Load Balancer Controller's (adds readiness gates), and CloudWatch's agent operator, which instruments every
-Deployment that a Service selects while Application Signals' auto-monitor is on. The first two add neither
-containers nor anything that a profile looks at but a projected volume.
+Webhooks known to act on pods of the namespace: the EKS Pod Identity one (mutates what has an association),
+the AWS Load Balancer Controller's (adds readiness gates), and CloudWatch's agent operator, which instruments
+every Deployment that a Service selects while Application Signals' auto-monitor is on. The first two add
+neither containers nor anything that a profile looks at but a projected volume.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,8 +16,8 @@ Spec = dict[str, Any]
 VOLUMES: Final = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "image", "projected", "secret"}
 VOLUMES_WITH_CLAIMS: Final = VOLUMES | {"persistentVolumeClaim"}
 BASELINE_CAPABILITIES: Final = {
-    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "SETFCAP",
-    "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE",
+    "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT",
 }  # fmt: skip
 # Of those whose instrumentation the operator adds to every selected workload.
 LANGUAGES: Final = ("java", "python", "nodejs", "dotnet")

