@@ -4,7 +4,7 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 from infra.before_deploy.checks import Client, Finding, unless_missing
 from infra.settings import Settings
@@ -14,8 +14,9 @@ HUB: Final = "https://huggingface.co"
 TIMEOUT_SECONDS: Final = 10
 MARK: Final = "model_index.json"  # every saved pipeline has it
 NOT_FOUND: Final = 404
+REDIRECTED: Final = range(300, 400)
 UNAUTHORIZED: Final = (401, 403)  # what the hub says of gated models, and of models that are gone
-ANOTHER: Final = "another model or revision (fleet.yaml; model_revision in cdk.json), or model_source: a copy of your own in S3"
+ANOTHER: Final = "another model or revision (fleet.yaml; model_revision in cdk.json), or model_source: a copy in your own S3"
 
 
 def model(ask: Client, settings: Settings) -> Iterator[Finding]:
@@ -59,15 +60,24 @@ def _on_hub(name: str, revision: str | None, *, gated: bool) -> Finding:
         f"{endpoint}/{name}/resolve/{revision or 'main'}/{MARK}", method="HEAD"
     )
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS):  # noqa: S310 - the same
+        with urllib.request.build_opener(_Unfollowed).open(request, timeout=TIMEOUT_SECONDS):
             return Finding(SUBJECT, f"{what} is on the hub")
     except urllib.error.HTTPError as error:
-        return _refused(what, error.code, gated=gated)
+        return _answered(what, error.code, gated=gated)
     except (OSError, ValueError) as error:
         return Finding(SUBJECT, f"the hub could not be asked for {what}: {error}", mend="try again")
 
 
-def _refused(what: str, status: int, *, gated: bool) -> Finding:
+class _Unfollowed(urllib.request.HTTPRedirectHandler):
+    """Leaves a redirection alone: that the hub knows where the file lies is answer enough."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Nothing is asked in its place."""
+
+
+def _answered(what: str, status: int, *, gated: bool) -> Finding:
+    if status in REDIRECTED:
+        return Finding(SUBJECT, f"{what} is on the hub")
     if status == NOT_FOUND:
         return Finding(SUBJECT, f"{what} is not on the hub, or holds no {MARK}", fails=True, mend=ANOTHER)
     if status in UNAUTHORIZED and gated:

@@ -73,7 +73,7 @@ def test_the_pinned_revision_is_asked_for_and_found(
     hub: type[Hub], new_settings: NewSettings, status: int
 ) -> None:
     """Also where the hub sends on to where the file lies; nobody's token goes with the question."""
-    hub.statuses = {path(): status, "/file": 200}
+    hub.statuses = {path(): status}
     found = only(new_settings())
     assert found.line == f"ok    model: {NAME} at {REVISION} is on the hub"
     assert hub.asked[0] == (path(), "")

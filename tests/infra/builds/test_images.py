@@ -142,7 +142,7 @@ def test_a_compilation_reads_weights_writes_artifacts_and_pushes_no_image(built:
     """It runs an image and the model's code: what it could break is small."""
     granted = built.statements("ImagesCompileinf2RolePolicy")
     assert granted["ReadModels"]["Action"] == "s3:GetObject"
-    assert granted["WriteNeuron"]["Resource"]["Fn::Join"][1][-1] == "/neuron/*"
+    assert granted["WriteNeuron"]["Resource"]["Fn::Join"][1][-1] == f"/neuron/{REVISION}/*"
     actions = {action for made in granted.values() for action in listed(made["Action"])}
     refused = ("ecr:Complete", "ecr:Initiate", "ecr:Put", "ecr:Upload", "iam:", "sts:")
     assert not {action for action in actions if action.startswith(refused)}
