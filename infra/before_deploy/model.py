@@ -16,7 +16,9 @@ MARK: Final = "model_index.json"  # every saved pipeline has it
 NOT_FOUND: Final = 404
 REDIRECTED: Final = range(300, 400)
 UNAUTHORIZED: Final = (401, 403)  # what the hub says of gated models, and of models that are gone
-ANOTHER: Final = "another model or revision (fleet.yaml; model_revision in cdk.json), or model_source: a copy in your own S3"
+ANOTHER: Final = (
+    "another model or revision (fleet.yaml; model_revision in cdk.json), or a copy of your own (model_source)"
+)
 
 
 def model(ask: Client, settings: Settings) -> Iterator[Finding]:

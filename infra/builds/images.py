@@ -135,13 +135,17 @@ class Images(Construct):
         if store.download:
             made["weights"] = store.download
         stages = {"made": made}
+        needs: dict[str, list[str]] = {}
         if self._compilations:
-            stages["compiled"] = {f"for-{target}": build for target, build in self._compilations.items()}
+            compiled = {f"for-{target}": build for target, build in self._compilations.items()}
+            stages["compiled"] = compiled
+            needs = {name: ["image-neuron", "weights"] for name in compiled}
         return BuildRun(
             self,
             "Run",
             settings=self._settings,
             stages=stages,
+            needs=needs,
             properties={
                 "Images": ",".join(self._builds),
                 "Tag": self.tag,

@@ -221,7 +221,7 @@ def _of_builds(metrics: FleetMetrics, builds: sfn.IStateMachine) -> Iterator[Wat
     )
     yield Watch(
         key="builds-failed",
-        says="A run of the builds failed, was stopped or took longer than twelve hours.",
+        says="A run of the builds failed, was stopped or took longer than a day.",
         runbook="builds-failed",
         metric=ended_badly,
         comparison=AT_LEAST,

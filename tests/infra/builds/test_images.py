@@ -183,7 +183,7 @@ def test_a_failed_build_stops_no_other_one(built: Built) -> None:
     """Each branch ends by itself, with the name of its build, whatever goes wrong in it."""
     for stage in ("made", "compiled"):
         for branch in built.run()["States"][stage]["Branches"]:
-            task = branch["States"][branch["StartAt"]]
+            (task,) = (state for state in branch["States"].values() if state["Type"] == "Task")
             (caught,) = task["Catch"]
             assert task["Resource"].endswith(":codebuild:startBuild.sync")
             assert caught["ErrorEquals"] == ["States.ALL"]
