@@ -70,6 +70,7 @@ def _of_fleet(record: DecisionRecord) -> Metrics:
         names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
         names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
         names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
+        names.UNITS_NOT_BUILT: (MetricUnit.Count, _reasons_with(Code.NOT_BUILT, record)),
     }
     for metric, code in _FLAGS:
         metrics[metric] = (MetricUnit.Count, int(_tells(record, code)))
@@ -81,6 +82,10 @@ def _of_fleet(record: DecisionRecord) -> Metrics:
 
 def _tells(record: DecisionRecord, code: Code, subject: str = "") -> bool:
     return any(reason.code == code and reason.subject == subject for reason in record.reasons)
+
+
+def _reasons_with(code: Code, record: DecisionRecord) -> int:
+    return sum(reason.code == code for reason in record.reasons)
 
 
 def _is_overwritten(record: DecisionRecord) -> bool:

@@ -1,10 +1,11 @@
-"""Around a deploy: what it will cost, and whether the account is ready for it. Both only read."""
+"""Around a deploy: what it will cost, whether the account is ready for it, what has aged. All only read."""
 
 import argparse
 import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     try:
+        if given.command == "pins":
+            return _pins(given.on)
         settings = Settings.from_context(_context(given).get)
         if given.command == "estimate":
             return _estimate(settings, given.requests_per_minute)
@@ -67,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
         type=float,
         help="what the typical month carries around the clock (default: 500)",
     )
+    ageing = commands.add_parser(
+        "pins",
+        help="what of everything pinned has expired (then it exits with 1), or will within 90 days",
+    )
+    ageing.add_argument("--on", metavar="YYYY-MM-DD", help="as of that day (default: today)")
     _command(commands, "preflight", "whether a deploy to the account of the credentials would succeed")
     return parser
 
@@ -153,6 +161,27 @@ def _plain_lines(month: "Estimate") -> list[str]:
 
 def _say(*lines: str) -> None:
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _pins(on: str | None) -> int:
+    from infra.before_deploy.pins import SOON, ageing
+    from infra.pins import pins
+
+    today = _day(on)
+    found = list(ageing(pins(), today))
+    expired = sum(each.expired for each in found)
+    _say(*(each.line for each in found))
+    _say(f"{len(pins())} pins on {today}: {expired} expired, {len(found) - expired} within {SOON.days} days")
+    return FAILED if expired else 0
+
+
+def _day(text: str | None) -> date:
+    if text is None:
+        return datetime.now(tz=UTC).date()
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--on: {text!r}; valid: a day such as 2026-11-27") from None
 
 
 def _preflight(settings: Settings) -> int:

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from control_lambda.core.fleet import Accelerator, Market
+from infra import pins
 
 TABLES: Final = Path(__file__).parent / "tables"
-PRICES_DATE: Final = "2026-07-20"
+PRICES_DATE: Final = pins.version("prices", "prices.csv")
 
 # Where EKS puts no control plane; node groups follow it, so that every subnet serves both.
 # https://docs.aws.amazon.com/eks/latest/userguide/network-reqs.html, read 2026-11-22.

@@ -15,15 +15,15 @@ from pydantic_core import ErrorDetails
 
 from control_lambda.core.fleet import Fleet, FleetError, Unit
 from control_lambda.fleet_file import load_fleet
-from infra import catalog
+from infra import catalog, pins
 from infra.backends import BACKENDS
 
 MIN_ZONES: Final = 2  # EKS's control plane and a load balancer ask for two
 SYSTEM_INSTANCE_TYPE: Final = "m7i.large"  # offered in two zones or more of every region of the table
 # What CloudWatch Logs takes as a retention.
 RETENTION_DAYS: Final = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 3653)
-# What the kubectl of the layer for 1.34 may talk to: one minor version to either side.
-KUBERNETES_VERSIONS: Final = ("1.33", "1.34", "1.35")
+# Of these the kubectl of the layer for 1.36 may talk to all: one minor version to either side of its own.
+KUBERNETES_VERSIONS: Final = pins.kubernetes_versions()
 ANYWHERE: Final = IPv4Network("0.0.0.0/0")
 WIDEST_NETWORK: Final = 16  # a VPC's limit
 NARROWEST_NETWORK: Final = 19  # leaves a public subnet /27, which a load balancer asks for
@@ -36,6 +36,10 @@ class SettingsError(ValueError):
 
 def _absent(value: object) -> object:
     return None if value == "" else value
+
+
+def _newest(value: object) -> object:
+    return KUBERNETES_VERSIONS[-1] if value == "" else value
 
 
 def _listed(value: object) -> object:
@@ -122,9 +126,10 @@ class Settings(BaseModel):
     alert_email: OptionalText = Field(
         default=None, pattern=r"^[^@\s,]+@[^@\s,]+\.[^@\s,]+$", description="an e-mail address, or nothing"
     )
-    kubernetes_version: Annotated[str, _one_of(*KUBERNETES_VERSIONS)] = Field(
-        default="1.34", description=f"one of {', '.join(KUBERNETES_VERSIONS)}"
+    kubernetes_version: Annotated[str, BeforeValidator(_newest), _one_of(*KUBERNETES_VERSIONS)] = Field(
+        default=KUBERNETES_VERSIONS[-1], description=f"one of {', '.join(KUBERNETES_VERSIONS)}"
     )
+    application_signals: bool = Field(default=False, description=_VALID_SWITCH)
     api_cidrs: Networks = Field(
         default=(ANYWHERE,), description="IPv4 networks such as 203.0.113.0/24,198.51.100.7/32, or nothing"
     )
@@ -132,11 +137,37 @@ class Settings(BaseModel):
     log_retention_days: Annotated[int, _one_of(*RETENTION_DAYS)] = Field(
         default=90, description=f"one of {', '.join(map(str, RETENTION_DAYS))}"
     )
-    deletion_protection: bool = Field(default=True, description=_VALID_SWITCH)
+    deletion_protection: bool = Field(default=False, description=_VALID_SWITCH)
+    keep_data: bool = Field(default=True, description=_VALID_SWITCH)
+    model_revision: OptionalText = Field(
+        default=None,
+        pattern=r"^[0-9a-f]{40}$",
+        description="a commit of the hub, 40 hexadecimal digits, or nothing",
+    )
+    model_source: OptionalText = Field(
+        default=None,
+        pattern=r"^s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]/[A-Za-z0-9!_.*'()/-]*[A-Za-z0-9!_.*'()-]$",
+        description="a folder such as s3://bucket/models/mine that holds a saved pipeline, or nothing",
+    )
+    hub_token_secret: OptionalText = Field(
+        default=None,
+        pattern=r"^arn:aws[a-z-]*:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[^\s*?]+-[A-Za-z0-9]{6}$",
+        description="the full ARN of a secret in the stack's region that holds the token alone, or nothing",
+    )
     shapes: Shapes = Field(
         default=(), description="sizes in pixels, width x height, such as 512x512,768x512, or nothing"
     )
     steps: int = Field(default=20, ge=1, le=100, description="a whole number from 1 to 100")
+
+    @property
+    def revision(self) -> str | None:
+        """The hub's commit of the model that is served: the one set, else the one that the table pins."""
+        if self.model_revision or self.model_source:
+            return self.model_revision
+        try:
+            return pins.version("model", self.fleet.model)
+        except pins.UnknownPinError:
+            return None
 
     @classmethod
     def from_context(cls, get: Callable[[str], object]) -> Self:
@@ -189,9 +220,24 @@ def _contradictions(settings: Settings) -> Iterator[str]:
         yield _line(
             "certificate_arn", f"is in {arn.split(':')[3]}", f"one in {settings.region}, the stack's region"
         )
+    yield from _model_faults(settings)
     for index, unit in enumerate(settings.fleet.units):
         yield from (
             f"{settings.fleet_file}: units[{index}].{fault}" for fault in _unit_faults(unit, settings)
+        )
+
+
+def _model_faults(settings: Settings) -> Iterator[str]:
+    if settings.model_source and settings.model_revision:
+        yield _line(
+            "model_revision", "given beside model_source", "one of the two: the hub's or your own copy"
+        )
+    secret = settings.hub_token_secret
+    if secret and secret.split(":")[3] != settings.region:
+        yield _line(
+            "hub_token_secret",
+            f"is in {secret.split(':')[3]}",
+            f"one in {settings.region}, the stack's region",
         )
 
 

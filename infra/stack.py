@@ -67,7 +67,14 @@ class FulcrumStack(Stack):
             builds={unit.name: images.projects_of(unit.name) for unit in settings.fleet.units},
         )
         Release(self, "Release", settings=settings, control=control, routing=routing)
-        Observability(self, "Observability", settings=settings, control=control, routing=routing)
+        Observability(
+            self,
+            "Observability",
+            settings=settings,
+            control=control,
+            routing=routing,
+            builds=images.run.state_machine,
+        )
 
         # Pods leave before the nodes under them are taken away.
         serving.node.add_dependency(pools)

@@ -30,6 +30,8 @@ class Settings(BaseModel):
     """Where to listen; the images say 0.0.0.0, everywhere."""
     model: str = Field(default=tiny.NAME, min_length=1)
     """A hub id, a directory, or `tiny`."""
+    model_revision: str = ""
+    """The hub's commit, branch or tag; empty: its main branch."""
     model_bucket: str = ""
     model_prefix: str = ""
     neuron_artifacts_prefix: str = "neuron"

@@ -64,11 +64,11 @@ def model_directory(settings: Settings) -> Path:
             return _from_bucket(settings, _joined(settings.model_prefix, settings.model), directory)
         except NotStoredError as error:
             log.warning("%s; trying the hub", error)
-    return _from_hub(settings.model, directory)
+    return _from_hub(settings.model, settings.model_revision, directory)
 
 
-def publish_model(settings: Settings) -> None:
-    """Put the model into the bucket, where `model_directory` finds it.
+def publish_model(settings: Settings, directory: Path | None = None) -> None:
+    """Put the model into the bucket, where `model_directory` finds it; `directory` holds it, if given.
 
     Raises:
         StoreError: it can't be had.
@@ -77,7 +77,10 @@ def publish_model(settings: Settings) -> None:
     if not settings.model_bucket:
         raise InvalidSettingsError("environment: MODEL_BUCKET: not set; valid: the name of an S3 bucket")
     prefix = _joined(settings.model_prefix, settings.model)
-    upload(model_directory(settings), settings.model_bucket, prefix)
+    if directory is None:
+        directory = model_directory(settings)
+    _check_is_pipeline(directory, settings.model)
+    upload(directory, settings.model_bucket, prefix)
 
 
 def artifact_directory(settings: Settings, key: str) -> Path:
@@ -152,7 +155,7 @@ def _stored_sums(client: Any, bucket: str, prefix: str) -> dict[str, str]:
     return sums
 
 
-def _from_hub(model: str, directory: Path) -> Path:
+def _from_hub(model: str, revision: str, directory: Path) -> Path:
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
@@ -160,10 +163,14 @@ def _from_hub(model: str, directory: Path) -> Path:
     try:
         with _filled(directory) as unfinished:
             hub.snapshot_download(
-                model, local_dir=unfinished, allow_patterns=_OF_A_PIPELINE, ignore_patterns=_OTHER_VARIANTS
+                model,
+                revision=revision or None,
+                local_dir=unfinished,
+                allow_patterns=_OF_A_PIPELINE,
+                ignore_patterns=_OTHER_VARIANTS,
             )
             _check_is_pipeline(unfinished, model)
-            found = hub.verify_repo_checksums(model, local_dir=unfinished)
+            found = hub.verify_repo_checksums(model, revision=revision or None, local_dir=unfinished)
             if found.mismatches:
                 raise ChecksumError(f"{model}: damaged on the way: {found.mismatches[0]['path']}")
             shutil.rmtree(unfinished / ".cache", ignore_errors=True)  # the hub's notes about the download

@@ -33,6 +33,7 @@ PAUSED: Final = "Paused"
 BUDGET_REACHED: Final = "BudgetReached"
 SHORTFALL: Final = "Shortfall"
 QUOTA_REACHED: Final = "QuotaReached"
+UNITS_NOT_BUILT: Final = "UnitsNotBuilt"  # how many, not a flag
 FOREIGN_WEIGHTS: Final = "ForeignWeights"
 NODE_GROUP_HELD: Final = "NodeGroupHeld"
 

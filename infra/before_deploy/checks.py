@@ -1,7 +1,7 @@
 """The single checks of the preflight: each reads one part of the account and yields what it found."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -20,10 +20,14 @@ CDK: Final = "npx --yes aws-cdk@2.1148.1"
 BOOTSTRAP_PARAMETER: Final = "/cdk-bootstrap/hnb659fds/version"
 BOOTSTRAP_VERSION: Final = 6  # what the CDK asks of a stack with assets
 
+TRIAL_FLEET: Final = "fleets/cpu-laptop.yaml"  # needs no accelerator
+
 IN_PROGRESS: Final = "_IN_PROGRESS"
 UNEXECUTED: Final = "REVIEW_IN_PROGRESS"  # a change set that nobody ran; the CDK replaces it
 BEYOND_UPDATE: Final = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED", "DELETE_FAILED")
 STUCK: Final = "UPDATE_ROLLBACK_FAILED"
+
+UNPROTECT: Final = "aws cloudformation update-termination-protection --no-enable-termination-protection"
 
 SERVICE_ROLES: Final = {
     "AWSServiceRoleForAmazonEKS": "eks.amazonaws.com",
@@ -76,7 +80,7 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
     """The account is prepared for the CDK in this region, by a version that is new enough."""
     number = ask("sts").get_caller_identity()["Account"]
     mend = f"{CDK} bootstrap aws://{number}/{settings.region}"
-    found = _unless_missing(ask("ssm").get_parameter, Name=BOOTSTRAP_PARAMETER)
+    found = unless_missing(ask("ssm").get_parameter, Name=BOOTSTRAP_PARAMETER)
     if found is None:
         yield Finding("bootstrap", "the CDK's own stack is missing here", fails=True, mend=mend)
         return
@@ -86,7 +90,7 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
         yield Finding("bootstrap", text, fails=True, mend=mend)
         return
     bucket = f"cdk-hnb659fds-assets-{number}-{settings.region}"
-    if _unless_missing(ask("s3").head_bucket, Bucket=bucket) is None:
+    if unless_missing(ask("s3").head_bucket, Bucket=bucket) is None:
         text = f"its bucket {bucket} is gone"
         yield Finding("bootstrap", text, fails=True, mend=f"{mend} after deleting the stack CDKToolkit")
     else:
@@ -94,24 +98,36 @@ def bootstrap(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def stack(ask: Client, settings: Settings) -> Iterator[Finding]:
-    """The stack can be created or updated, and what it creates under a fixed name is not there yet."""
+    """The stack can be created or updated, and what it creates under a fixed name is not there yet.
+
+    It is protected against deletion once it stands, and not before: what is protected cannot be rolled back.
+    """
     name = settings.stack_name
-    found = _unless_missing(ask("cloudformation").describe_stacks, StackName=name)
+    found = unless_missing(ask("cloudformation").describe_stacks, StackName=name)
     if found is None:
         yield from _taken_names(ask, settings)
+        if settings.deletion_protection:
+            text = "a first deploy that fails could not be rolled back: its load balancer would be protected"
+            yield Finding("stack", text, mend="-c deletion_protection=false for the first deploy")
         return
-    status: str = found["Stacks"][0]["StackStatus"]
+    described = found["Stacks"][0]
+    status: str = described["StackStatus"]
     if status.endswith(IN_PROGRESS) and status != UNEXECUTED:
         mend = f"aws cloudformation wait stack-update-complete --stack-name {name}"
         yield Finding("stack", f"{name} is busy: {status}", fails=True, mend=mend)
     elif status in BEYOND_UPDATE:
         mend = f"aws cloudformation delete-stack --stack-name {name}"
+        if described.get("EnableTerminationProtection"):
+            mend = f"{UNPROTECT} --stack-name {name} && {mend}"
         yield Finding("stack", f"{name} cannot be updated: {status}", fails=True, mend=mend)
     elif status == STUCK:
         mend = f"aws cloudformation continue-update-rollback --stack-name {name}"
         yield Finding("stack", f"{name} cannot be updated: {status}", fails=True, mend=mend)
     else:
         yield Finding("stack", f"{name} exists ({status}), a deploy updates it")
+        if status != UNEXECUTED and not settings.deletion_protection:
+            text = f"{name} is not protected against deletion"
+            yield Finding("stack", text, mend="deletion_protection: true in cdk.json, and a deploy")
 
 
 def _taken_names(ask: Client, settings: Settings) -> Iterator[Finding]:
@@ -126,7 +142,7 @@ def _taken_names(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _taken_cluster(ask: Client, name: str) -> Iterator[Finding]:
-    if _unless_missing(ask("eks").describe_cluster, name=name) is not None:
+    if unless_missing(ask("eks").describe_cluster, name=name) is not None:
         mend = f"another stack_name in cdk.json, or aws eks delete-cluster --name {name}"
         yield Finding("stack", f"an EKS cluster {name} of somebody else's exists", fails=True, mend=mend)
 
@@ -142,7 +158,7 @@ def _taken_log_groups(ask: Client, name: str) -> Iterator[Finding]:
 
 def _taken_parameter(ask: Client, settings: Settings) -> Iterator[Finding]:
     name = f"/fulcrum/{settings.fleet.fleet}/fleet"
-    if _unless_missing(ask("ssm").get_parameter, Name=name) is not None:
+    if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
         mend = (
             f"another name for the fleet in {settings.fleet_file}, or aws ssm delete-parameter --name {name}"
         )
@@ -167,7 +183,7 @@ def network(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _subnet_faults(ec2: Any, vpc: str, zone: str, subnet: str) -> Iterator[str]:
-    found = _unless_missing(ec2.describe_subnets, SubnetIds=[subnet])
+    found = unless_missing(ec2.describe_subnets, SubnetIds=[subnet])
     if found is None:
         yield "does not exist in this region"
         return
@@ -216,10 +232,35 @@ def quotas(ask: Client, settings: Settings) -> Iterator[Finding]:
         code = catalog.quota_code(instance_type, pool.market)
         needed[code] += pool.nodes.max * catalog.vcpus(instance_type)
         users.setdefault(code, []).append(pool.name)
+    allowed = {code: quota_value(ask("service-quotas"), "ec2", code) for code in needed}
     for code, vcpus in needed.items():
-        allowed = _quota(ask("service-quotas"), code)
         subject = f"quota {code} ({', '.join(users[code])})"
-        yield _quota_finding(subject, code, allowed, vcpus, indispensable.get(code, 0), settings.region)
+        yield _quota_finding(subject, code, allowed[code], vcpus, indispensable.get(code, 0), settings.region)
+    yield from _startable(settings, allowed, indispensable)
+
+
+def _startable(
+    settings: Settings, allowed: Mapping[str, float], taken: Mapping[str, int]
+) -> Iterator[Finding]:
+    """What could serve with today's quotas, where some pool could not have a single node."""
+    nodes: dict[str, int] = {}
+    for pool in settings.fleet.pools:
+        instance_type = settings.fleet.unit_of[pool.name].instance_type
+        code = catalog.quota_code(instance_type, pool.market)
+        free = allowed[code] - taken.get(code, 0)
+        nodes[pool.name] = int(max(0, free) // catalog.vcpus(instance_type))
+    able = [f"{name} ({count})" for name, count in nodes.items() if count]
+    if len(able) == len(nodes):
+        return
+    if able:
+        text = f"only these pools can have nodes (at most) today: {', '.join(able)}"
+        yield Finding("quotas today", text, mend="the requests above; the loop serves from what it can have")
+    else:
+        text = "no pool can have a node today: the deploy would succeed and serve nothing"
+        mend = (
+            f"the requests above; meanwhile -c fleet_file={TRIAL_FLEET} tries the chain without accelerators"
+        )
+        yield Finding("quotas today", text, mend=mend)
 
 
 def _quota_finding(
@@ -235,10 +276,10 @@ def _quota_finding(
     return Finding(subject, text, fails=allowed < indispensable, mend=mend)
 
 
-def _quota(client: Any, code: str) -> float:
+def quota_value(client: Any, service: str, code: str) -> float:
     """The account's quota, or AWS's default where it was never changed."""
-    asked = {"ServiceCode": "ec2", "QuotaCode": code}
-    found = _unless_missing(client.get_service_quota, **asked)
+    asked = {"ServiceCode": service, "QuotaCode": code}
+    found = unless_missing(client.get_service_quota, **asked)
     if found is None:
         found = client.get_aws_default_service_quota(**asked)
     return float(found["Quota"]["Value"])
@@ -258,7 +299,7 @@ def service_roles(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 
 def _has_role(iam: Any, role: str) -> bool:
-    return _unless_missing(iam.get_role, RoleName=role) is not None
+    return unless_missing(iam.get_role, RoleName=role) is not None
 
 
 def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
@@ -266,7 +307,7 @@ def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
     arn = settings.certificate_arn
     if arn is None:
         return
-    found = _unless_missing(ask("acm").describe_certificate, CertificateArn=arn)
+    found = unless_missing(ask("acm").describe_certificate, CertificateArn=arn)
     if found is None:
         mend = "certificate_arn in cdk.json; aws acm list-certificates"
         yield Finding("certificate", f"{arn} does not exist", fails=True, mend=mend)
@@ -282,12 +323,12 @@ def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
 def loop(ask: Client, settings: Settings) -> Iterator[Finding]:
     """Nobody has left the loop paused."""
     name = f"/fulcrum/{settings.fleet.fleet}/pause"
-    if _unless_missing(ask("ssm").get_parameter, Name=name) is not None:
+    if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
         mend = f"python -m twin resume --pause-parameter {name}"
         yield Finding("loop", f"{name} exists: the loop would only observe", mend=mend)
 
 
-def _unless_missing(call: Callable[..., Any], **arguments: Any) -> Any:
+def unless_missing(call: Callable[..., Any], **arguments: Any) -> Any:
     """The call's answer; None where AWS knows no such thing."""
     try:
         return call(**arguments)

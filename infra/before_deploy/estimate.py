@@ -28,11 +28,11 @@ LOG_KB_PER_TICK: Final = 8
 WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 
 # What `control_lambda.emf` and signals put: per fleet, per unit, per pool.
-FLEET_METRICS: Final = 14
+FLEET_METRICS: Final = 15
 UNIT_METRICS: Final = 2
 POOL_METRICS: Final = 4
 # What the alarms of `infra.observability.alarms` watch.
-FLEET_ALARM_METRICS: Final = 17
+FLEET_ALARM_METRICS: Final = 21
 UNIT_ALARM_METRICS: Final = 1
 POOL_ALARM_METRICS: Final = 3
 # What a tick reads with GetMetricData: per load balancer, per unit, per pool (six kinds and the price).

@@ -11,16 +11,23 @@ from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk import aws_stepfunctions_tasks as tasks
 from constructs import Construct
 
-from infra import permissions
+from infra import permissions, pins
 from infra.builds.builds import Build
 from infra.log_groups import log_group
 from infra.permissions import Grant
 from infra.settings import Settings
 
 HANDLER: Final = Path(__file__).parent / "build_runner"
-LONGEST_RUN: Final = Duration.hours(12)
+LONGEST_RUN: Final = Duration.hours(24)
+# What CodeBuild says when the account may have no further build in its queue: a new account's limit is 1, or
+# 0 until AWS has verified it, which takes hours. With the waits below a build is tried for ten hours.
+LIMITED: Final = "CodeBuild.AccountLimitExceededException"
+FIRST_WAIT: Final = Duration.minutes(1)
+LONGEST_WAIT: Final = Duration.minutes(10)
+TRIES: Final = 60
 CLOUDFORMATION_WAITS: Final = Duration.hours(1)  # the longest that it waits for a custom resource
 MEMORY_MIB: Final = 128
+RUNTIME: Final = lambda_.Runtime(pins.version("runtime", "builds"), lambda_.RuntimeFamily.PYTHON)
 
 Stages = Mapping[str, Mapping[str, Build]]
 
@@ -37,7 +44,9 @@ class BuildRun(Construct):
     than an hour; they go on then, and the next deploy finds what they made.
 
     `stages` maps a stage to its builds by name; all builds of one stage end before any of the next begins,
-    and no failure stops another build. A change of `properties` is what makes an update run the builds.
+    and no failure stops another build but those that need it: `needs` maps a build to builds of the first
+    stage. A build that the account's limit refuses is tried again for hours, so that with a limit of one they
+    run one after the other. A change of `properties` is what makes an update run the builds.
     """
 
     def __init__(
@@ -47,10 +56,12 @@ class BuildRun(Construct):
         *,
         settings: Settings,
         stages: Stages,
+        needs: Mapping[str, Sequence[str]],
         properties: Mapping[str, str],
     ) -> None:
         super().__init__(scope, id)
         self._settings = settings
+        self._needs = needs
         self.state_machine = self._create_state_machine(stages)
         start = Grant(
             sid="StartRun",
@@ -85,7 +96,7 @@ class BuildRun(Construct):
             id,
             code=lambda_.Code.from_asset(str(HANDLER), exclude=["__pycache__"]),
             handler=f"handler.{handler}",
-            runtime=lambda_.Runtime.PYTHON_3_14,
+            runtime=RUNTIME,
             description=f"Fulcrum: {handler} of the builds that a deploy asks for",
             role=role,
             timeout=Duration.seconds(30),
@@ -102,7 +113,9 @@ class BuildRun(Construct):
         finish = tasks.LambdaInvoke(
             self, "Finish", lambda_function=function, payload=sfn.TaskInput.from_object(payload)
         )
-        first, *later = (self._stage(name, builds) for name, builds in stages.items())
+        first_name, first_builds = next(iter(stages.items()))
+        places = {build: f"$.{first_name}[{index}]" for index, build in enumerate(first_builds)}
+        first, *later = (self._stage(name, builds, places) for name, builds in stages.items())
         chain = sfn.Chain.start(first)
         for step in (*later, finish):
             chain = chain.next(step)
@@ -122,8 +135,11 @@ class BuildRun(Construct):
         )
         return machine
 
-    def _stage(self, stage: str, builds: Mapping[str, Build]) -> sfn.Parallel:
-        """All builds at once; what each one came to stands in a list under the stage's name."""
+    def _stage(self, stage: str, builds: Mapping[str, Build], places: Mapping[str, str]) -> sfn.Parallel:
+        """All builds at once; what each one came to stands in a list under the stage's name.
+
+        `places` says where the state holds what the builds of the first stage came to.
+        """
         parallel = sfn.Parallel(self, stage, result_path=f"$.{stage}")
         for name, build in builds.items():
             task = tasks.CodeBuildStartBuild(
@@ -133,9 +149,30 @@ class BuildRun(Construct):
                 integration_pattern=sfn.IntegrationPattern.RUN_JOB,
                 result_selector={"built": name},
             )
+            task.add_retry(
+                errors=[LIMITED],
+                interval=FIRST_WAIT,
+                backoff_rate=2,
+                max_delay=LONGEST_WAIT,
+                max_attempts=TRIES,
+                jitter_strategy=sfn.JitterType.FULL,
+            )
             failed = sfn.Pass(self, f"{name} failed", result=sfn.Result.from_object({"failed": name}))
-            parallel.branch(task.add_catch(failed))
+            task.add_catch(failed)
+            parallel.branch(self._once_possible(name, task, failed, places))
         return parallel
+
+    def _once_possible(
+        self, name: str, task: sfn.TaskStateBase, failed: sfn.Pass, places: Mapping[str, str]
+    ) -> sfn.IChainable:
+        """The build, unless one that it needs has failed."""
+        lacking = [
+            sfn.Condition.is_present(f"{places[needed]}.failed") for needed in self._needs.get(name, ())
+        ]
+        if not lacking:
+            return task
+        choice = sfn.Choice(self, f"{name} has what it needs")
+        return choice.when(sfn.Condition.or_(*lacking), failed).otherwise(task)
 
 
 def _logical_id(function: lambda_.Function) -> str:

@@ -1,7 +1,7 @@
 """A CodeBuild project: something that the pods need is made inside the account, without a local Docker."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,14 +11,14 @@ from aws_cdk import aws_iam as iam
 from aws_cdk import aws_s3_assets as assets
 from constructs import Construct
 
-from infra import permissions
+from infra import permissions, pins
 from infra.builds.buildspecs import buildspec
 from infra.log_groups import log_group
 from infra.permissions import Grant
 from infra.settings import Settings
 
 ROOT: Final = Path(__file__).parents[2]
-BUILD_IMAGE: Final = codebuild.LinuxBuildImage.STANDARD_7_0
+BUILD_IMAGE: Final = codebuild.LinuxBuildImage.from_code_build_image_id(pins.version("image", "codebuild"))
 QUEUED: Final = Duration.hours(8)  # the most that CodeBuild lets a build wait for a machine
 
 _NO_KEY: Final = (
@@ -42,7 +42,8 @@ def sources(scope: Construct, id: str) -> assets.Asset:
 class Recipe:
     """What a project does: run `script` with `variables` over `source`, if it has one, within `timeout`.
 
-    `docker` gives it a Docker daemon.
+    `docker` gives it a Docker daemon. `secrets` maps variables to ARNs of Secrets Manager: CodeBuild reads
+    them as the build starts, and masks them in its log.
     """
 
     description: str
@@ -51,6 +52,7 @@ class Recipe:
     timeout: Duration
     source: assets.Asset | None = None
     docker: bool = False
+    secrets: Mapping[str, str] = field(default_factory=dict)
     compute_type: codebuild.ComputeType = codebuild.ComputeType.MEDIUM
 
 
@@ -89,6 +91,12 @@ class Build(Construct):
             environment_variables={
                 name: codebuild.BuildEnvironmentVariable(value=value)
                 for name, value in recipe.variables.items()
+            }
+            | {
+                name: codebuild.BuildEnvironmentVariable(
+                    value=arn, type=codebuild.BuildEnvironmentVariableType.SECRETS_MANAGER
+                )
+                for name, arn in recipe.secrets.items()
             },
             logging=codebuild.LoggingOptions(cloud_watch=logged),
             timeout=recipe.timeout,
@@ -106,11 +114,15 @@ class Build(Construct):
             actions=["logs:CreateLogStream", "logs:PutLogEvents"],
             resources=[self._logs.log_group_arn],
         )
+        own = [logs]
+        if self._recipe.secrets:
+            arns = list(self._recipe.secrets.values())
+            own.append(Grant(sid="ReadSecrets", actions=["secretsmanager:GetSecretValue"], resources=arns))
         source = self._recipe.source
         if source is None:
-            return [logs]
+            return own
         return [
-            logs,
+            *own,
             Grant(
                 sid="ReadSource",
                 actions=["s3:GetObject", "s3:GetObjectVersion"],

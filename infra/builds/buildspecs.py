@@ -1,7 +1,7 @@
 """What the CodeBuild projects run: one shell script each, safe to run again over what is there already.
 
-The environment variables of a script are those that its project is given (infra/images.py and
-infra/model_store.py); they run where the sources have been unpacked.
+The environment variables of a script are those that its project is given (images.py and
+model_store.py); they run where the sources have been unpacked.
 """
 
 from typing import Any, Final
@@ -19,6 +19,10 @@ if aws s3api head-object --bucket "$MODEL_BUCKET" --key "$sums" > /dev/null 2>&1
 else
   grep --extended-regexp '^({_PACKAGES})==' containers/serving/requirements-cpu.txt > packages.txt
   pip install --quiet --requirement packages.txt
+  if [ -n "${{MODEL_SOURCE:-}}" ]; then
+    aws s3 cp --quiet --recursive "$MODEL_SOURCE/" model/
+    export MODEL_DIRECTORY="$PWD/model"
+  fi
   python -m containers.serving.publish
 fi
 """
@@ -50,7 +54,7 @@ set -euo pipefail
 {_LOGIN.strip()}
 docker run --rm --network host --entrypoint python \\
   --env AWS_CONTAINER_CREDENTIALS_RELATIVE_URI --env AWS_REGION --env AWS_DEFAULT_REGION \\
-  --env MODEL --env MODEL_BUCKET --env MODEL_PREFIX --env BACKEND --env SHAPES \\
+  --env MODEL --env MODEL_REVISION --env MODEL_BUCKET --env MODEL_PREFIX --env BACKEND --env SHAPES \\
   --env NEURON_ARTIFACTS_PREFIX --env NEURON_TARGET \\
   "$REPOSITORY_URI:$IMAGE_TAG" -m containers.serving.backends.neuron_compile
 """

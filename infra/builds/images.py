@@ -79,7 +79,7 @@ class Images(Construct):
         return {neuron_target(unit.instance_type): unit for unit in units}
 
     def _create_repository(self, kind: ImageKind) -> ecr.Repository:
-        kept = self._settings.deletion_protection
+        kept = self._settings.keep_data
         return ecr.Repository(
             self,
             f"Repository-{kind}",
@@ -135,17 +135,22 @@ class Images(Construct):
         if store.download:
             made["weights"] = store.download
         stages = {"made": made}
+        needs: dict[str, list[str]] = {}
         if self._compilations:
-            stages["compiled"] = {f"for-{target}": build for target, build in self._compilations.items()}
+            compiled = {f"for-{target}": build for target, build in self._compilations.items()}
+            stages["compiled"] = compiled
+            needs = {name: ["image-neuron", "weights"] for name in compiled}
         return BuildRun(
             self,
             "Run",
             settings=self._settings,
             stages=stages,
+            needs=needs,
             properties={
                 "Images": ",".join(self._builds),
                 "Tag": self.tag,
                 "Model": store.model.name,
+                "ModelVersion": store.model.prefix,
                 "Shapes": ",".join(store.model.shapes),
                 "Targets": ",".join(self._compilations),
             },

@@ -1,8 +1,9 @@
 """The model store: a bucket with the model's weights and with what is compiled from them."""
 
+from hashlib import sha256
 from typing import Final
 
-from aws_cdk import Duration, RemovalPolicy
+from aws_cdk import Aws, Duration, RemovalPolicy
 from aws_cdk import aws_s3 as s3
 from constructs import Construct
 
@@ -15,7 +16,9 @@ from infra.settings import Settings
 
 WEIGHTS: Final = "models"
 ARTIFACTS: Final = "neuron"
+DIGEST: Final = 12  # of a source's address, as part of a key
 OLD_VERSION_DAYS: Final = 30
+HUB_TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name, which the hub's own library reads
 
 _FILES: Final = "The model and the compiler name the files; the prefix is that of this fleet's model"
 _UNLOGGED: Final = (
@@ -27,26 +30,29 @@ _UNLOGGED: Final = (
 class ModelStore(Construct):
     """The bucket, and the build `download` that puts the fleet's model into it, once.
 
-    Keys: `models/<model>/…` with a `SHA256SUMS` that is written last, and
-    `neuron/<compiler>/<target>/<model>/<shape>/<cores>/…`. A model whose name has no slash is no hub id:
-    the servers build that one themselves, and `download` is None.
+    Keys: `models/<version>/<model>/…` with a `SHA256SUMS` that is written last, and
+    `neuron/<version>/<compiler>/<target>/<model>/<shape>/<cores>/…`, where the version is the hub's commit or
+    a digest of `model_source`: another one is fetched and compiled beside what serves. A model whose name has
+    no slash is no hub id: unless it has a source, the servers build it themselves, and `download` is None.
     """
 
     def __init__(self, scope: Construct, id: str, *, settings: Settings) -> None:
         super().__init__(scope, id)
         self._settings = settings
         name = settings.fleet.model
-        on_hub = "/" in name
+        fetched = "/" in name or settings.model_source is not None
+        version = _version(settings)
         self.bucket = self._create_bucket()
         self.model = Model(
             name=name,
-            bucket=self.bucket.bucket_name if on_hub else "",
-            prefix=WEIGHTS,
-            artifacts_prefix=ARTIFACTS,
+            revision=settings.revision or "",
+            bucket=self.bucket.bucket_name if fetched else "",
+            prefix=f"{WEIGHTS}/{version}" if version else WEIGHTS,
+            artifacts_prefix=f"{ARTIFACTS}/{version}" if version else ARTIFACTS,
             shapes=settings.shapes,
             steps=settings.steps,
         )
-        self.download: Build | None = self._create_download() if on_hub else None
+        self.download: Build | None = self._create_download() if fetched else None
 
     def reading(self, prefix: str) -> Grant:
         """The right to read what lies below the prefix. Listing is not needed: checksums name the files."""
@@ -62,7 +68,7 @@ class ModelStore(Construct):
         return Grant(sid=verb + folder, actions=actions, resources=resources, forced=_FILES)
 
     def _create_bucket(self) -> s3.Bucket:
-        keep = self._settings.deletion_protection
+        keep = self._settings.keep_data
         bucket = s3.Bucket(
             self,
             "Bucket",
@@ -85,16 +91,45 @@ class ModelStore(Construct):
         return bucket
 
     def _create_download(self) -> Build:
+        settings = self._settings
         recipe = Recipe(
             description=f"Fulcrum: downloads {self.model.name} into the model store",
             script=buildspecs.PUBLISH_MODEL,
             variables={
                 "MODEL": self.model.name,
+                "MODEL_REVISION": self.model.revision,
+                "MODEL_SOURCE": settings.model_source or "",
                 "MODEL_BUCKET": self.model.bucket,
                 "MODEL_PREFIX": self.model.prefix,
             },
             timeout=Duration.hours(2),
             source=sources(self, "Source"),
+            secrets={HUB_TOKEN: settings.hub_token_secret} if settings.hub_token_secret else {},
         )
-        grants = [self.writing(self.model.weights)]
+        grants = [self.writing(self.model.weights), *_reading_source(settings.model_source)]
         return Build(self, "Download", settings=self._settings, recipe=recipe, grants=grants)
+
+
+def _version(settings: Settings) -> str:
+    """What tells one version of the model from another in keys; empty where nothing does."""
+    if settings.model_source:
+        return sha256(settings.model_source.encode()).hexdigest()[:DIGEST]
+    return settings.revision or ""
+
+
+def _reading_source(source: str | None) -> list[Grant]:
+    """The rights to copy a folder: to list it, and to read what lies in it."""
+    if source is None:
+        return []
+    bucket, _, prefix = source.removeprefix("s3://").partition("/")
+    arn = f"arn:{Aws.PARTITION}:s3:::{bucket}"
+    why = "Whoever saved the pipeline named its files; the folder is the one that model_source names"
+    return [
+        Grant(sid="ReadSourceFiles", actions=["s3:GetObject"], resources=[f"{arn}/{prefix}/*"], forced=why),
+        Grant(
+            sid="ListSourceFiles",
+            actions=["s3:ListBucket"],
+            resources=[arn],
+            conditions={"StringLike": {"s3:prefix": f"{prefix}/*"}},
+        ),
+    ]

@@ -8,7 +8,7 @@ from aws_cdk import Duration, Stack
 from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
 
-from infra import tags
+from infra import pins, tags
 from infra.cluster.nodes import POOL_LABEL
 from infra.nag import acknowledge_wildcard
 
@@ -36,25 +36,23 @@ class Chart:
     version: str
 
 
-# The versions stand in the projects' repositories: aws-load-balancer-controller v3.2.2,
-# k8s-device-plugin v0.20.0. Neuron's chart 1.10.0 holds device plugin 2.32.0.0.
 LOAD_BALANCER_CONTROLLER: Final = Chart(
     release="aws-load-balancer-controller",
     chart="aws-load-balancer-controller",
     repository="https://aws.github.io/eks-charts",
-    version="3.2.2",
+    version=pins.version("chart", "aws-load-balancer-controller"),
 )
 NVIDIA_DEVICE_PLUGIN: Final = Chart(
     release="nvidia-device-plugin",
     chart="nvidia-device-plugin",
     repository="https://nvidia.github.io/k8s-device-plugin",
-    version="0.20.0",
+    version=pins.version("chart", "nvidia-device-plugin"),
 )
 NEURON_DEVICE_PLUGIN: Final = Chart(
     release="neuron-device-plugin",
     chart="neuron-helm-chart",
     repository="oci://public.ecr.aws/neuron/neuron-helm-chart",
-    version="1.10.0",
+    version=pins.version("chart", "neuron-helm-chart"),
 )
 
 

@@ -6,14 +6,14 @@ for), the namespace. Deletion runs the other way round, so that the controller o
 whose finalizer it has to remove.
 """
 
-from typing import Final
+from typing import Final, cast
 
-from aws_cdk import Annotations, RemovalPolicy
+from aws_cdk import Annotations
 from aws_cdk import aws_ec2 as ec2
 from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
-from aws_cdk.lambda_layer_kubectl_v34 import KubectlV34Layer
+from aws_cdk.lambda_layer_kubectl_v36 import KubectlV36Layer
 from constructs import Construct
 
 from infra import tags
@@ -24,6 +24,7 @@ from infra.log_groups import log_group
 from infra.nag import acknowledge_managed_policy
 from infra.network import Network
 from infra.permissions import acknowledge
+from infra.removal import kept
 from infra.settings import ANYWHERE, SYSTEM_INSTANCE_TYPE, Settings
 
 NAMESPACE: Final = "fulcrum"
@@ -37,7 +38,7 @@ class Cluster(Construct):
 
     `cluster` is the cluster, `pod_security_group` the one that its nodes and pods are in,
     `controller` the load balancer controller's chart, `namespace` the manifest of the namespace
-    `namespace_name`, in which readiness gates are injected and only restricted pods are admitted.
+    `namespace_name`, in which readiness gates are injected and Pod Security is enforced.
     """
 
     namespace_name: Final = NAMESPACE
@@ -51,7 +52,7 @@ class Cluster(Construct):
         self.node_role = nodes.node_role(self, "NodeRole")
         self._grant_admins()
         self.system_nodes = self._system_nodes()
-        self.system_nodes.node.add_dependency(*networking_addons(self, self.cluster))
+        self.system_nodes.node.add_dependency(*networking_addons(self, self.cluster, settings))
         for addon in running_addons(self, self.cluster, settings):
             addon.node.add_dependency(self.system_nodes)
         self.controller = self._load_balancer_controller()
@@ -93,22 +94,26 @@ class Cluster(Construct):
             bootstrap_cluster_creator_admin_permissions=False,
             bootstrap_self_managed_addons=False,
             kubectl_provider_options=eks.KubectlProviderOptions(
-                kubectl_layer=KubectlV34Layer(self, "Kubectl")
+                kubectl_layer=KubectlV36Layer(self, "Kubectl")
             ),
         )
         cluster.node.add_dependency(logged)
+        # EXTENDED, which is EKS's default, and said: STANDARD would upgrade the control plane by itself on
+        # the day that support ends, past the pinned add-ons and AMIs. `python -m infra pins` gives three
+        # months' notice, and the estimate says what extended support costs.
+        resource = cast("eks.CfnCluster", cluster.node.default_child)
+        resource.upgrade_policy = eks.CfnCluster.UpgradePolicyProperty(support_type="EXTENDED")
         configure_kubectl(cluster, settings)
         _acknowledge(cluster)
         return cluster
 
     def _secrets_key(self) -> kms.Key:
-        kept = self._settings.deletion_protection
         return kms.Key(
             self,
             "SecretsKey",
             description=f"Kubernetes secrets of {self._settings.stack_name}",
             enable_key_rotation=True,
-            removal_policy=RemovalPolicy.RETAIN if kept else RemovalPolicy.DESTROY,
+            removal_policy=kept(self._settings),
         )
 
     def _grant_admins(self) -> None:
@@ -129,7 +134,7 @@ class Cluster(Construct):
             node_role=self.node_role.role_arn,
             subnets=[subnet.subnet_id for subnet in self._network.subnets_for(SYSTEM_INSTANCE_TYPE)],
             ami_type=nodes.AMI_TYPES["cpu"],
-            release_version=nodes.AMI_RELEASES[self._settings.kubernetes_version],
+            release_version=nodes.ami_release(self._settings.kubernetes_version),
             instance_types=[SYSTEM_INSTANCE_TYPE],
             launch_template=nodes.specification(template),
             scaling_config=eks.CfnNodegroup.ScalingConfigProperty(
@@ -161,7 +166,7 @@ class Cluster(Construct):
     def _namespace(self) -> eks.KubernetesManifest:
         labels = {
             "elbv2.k8s.aws/pod-readiness-gate-inject": "enabled",
-            "pod-security.kubernetes.io/enforce": "restricted",
+            "pod-security.kubernetes.io/enforce": enforced_profile(self._settings),
         }
         manifest = self.cluster.add_manifest(
             "Namespace",
@@ -169,6 +174,11 @@ class Cluster(Construct):
         )
         manifest.node.add_dependency(self.controller)
         return manifest
+
+
+def enforced_profile(settings: Settings) -> str:
+    """The Pod Security profile of the namespace: the strictest one that what webhooks add keeps to."""
+    return "baseline" if settings.application_signals else "restricted"
 
 
 def _endpoint_access(settings: Settings) -> eks.EndpointAccess:

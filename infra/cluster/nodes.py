@@ -9,18 +9,12 @@ from aws_cdk import aws_iam as iam
 from constructs import Construct
 
 from control_lambda.core.fleet import Accelerator
+from infra import pins
 from infra.nag import acknowledge_managed_policy
 
 # Names the pool, as a label and as the taint that keeps everything else off its nodes.
 POOL_LABEL: Final = "fulcrum.dev/pool"
 UNIT_LABEL: Final = "fulcrum.dev/unit"
-# Kubernetes version to the AMI release of its nodes, the same for every AMI type: AMI Release v20260714 of
-# github.com/awslabs/amazon-eks-ami (its Neuron driver is 2.29.0.0, its NVIDIA driver 580.159.03).
-AMI_RELEASES: Final[Mapping[str, str]] = {
-    "1.33": "1.33.13-20260714",
-    "1.34": "1.34.9-20260714",
-    "1.35": "1.35.6-20260714",
-}
 AMI_TYPES: Final[Mapping[Accelerator, str]] = {
     "neuron": "AL2023_x86_64_NEURON",
     "nvidia": "AL2023_x86_64_NVIDIA",
@@ -28,6 +22,11 @@ AMI_TYPES: Final[Mapping[Accelerator, str]] = {
 }
 ROOT_DEVICE: Final = "/dev/xvda"  # of every AL2023 AMI
 NODE_POLICIES: Final = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly")
+
+
+def ami_release(kubernetes: str) -> str:
+    """The AMI release of the nodes, the same for every AMI type: its drivers fit the images' SDKs."""
+    return pins.version("ami", "eks-node", kubernetes)
 
 
 def launch_template(scope: Construct, id: str, *, volume_gib: int) -> ec2.LaunchTemplate:

@@ -50,7 +50,7 @@ class Pools(Construct):
             node_role=self._cluster.node_role.role_arn,
             subnets=[subnet.subnet_id for subnet in self._network.subnets_for(unit.instance_type)],
             ami_type=nodes.AMI_TYPES[unit.accelerator],
-            release_version=nodes.AMI_RELEASES[self._settings.kubernetes_version],
+            release_version=nodes.ami_release(self._settings.kubernetes_version),
             capacity_type=CAPACITY_TYPES[pool.market],
             instance_types=[unit.instance_type],
             launch_template=nodes.specification(template),

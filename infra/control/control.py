@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from aws_cdk import CfnOutput, Duration, RemovalPolicy, Stack
+from aws_cdk import CfnOutput, Duration, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_events as events
@@ -21,6 +21,7 @@ from constructs import Construct
 from control_lambda.core import names
 from infra import permissions
 from infra.control.function import MAX_EVENT_AGE, ControlFunction
+from infra.removal import kept
 from infra.routing import Routing
 from infra.settings import Settings
 
@@ -89,7 +90,7 @@ class Control(Construct):
         self._create_outputs(cluster_name)
 
     def _create_table(self) -> dynamodb.Table:
-        protected = self._settings.deletion_protection
+        settings = self._settings
         return dynamodb.Table(
             self,
             "State",
@@ -98,8 +99,8 @@ class Control(Construct):
             point_in_time_recovery_specification=dynamodb.PointInTimeRecoverySpecification(
                 point_in_time_recovery_enabled=True
             ),
-            deletion_protection=protected,
-            removal_policy=RemovalPolicy.RETAIN if protected else RemovalPolicy.DESTROY,
+            deletion_protection=settings.deletion_protection,
+            removal_policy=kept(settings),
         )
 
     def _create_topic(self) -> sns.Topic:

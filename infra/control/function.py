@@ -12,6 +12,7 @@ from aws_cdk import aws_sqs as sqs
 from aws_cdk import aws_ssm as ssm
 from constructs import Construct
 
+from infra import pins
 from infra.log_groups import log_group
 from infra.permissions import Grant, acknowledge, function_grants, grant
 from infra.settings import Settings
@@ -21,9 +22,10 @@ ROOT: Final = Path(__file__).parents[2]
 # have is asked on a person's machine (decision 0009); the loop never asks it.
 NOT_IN_THE_ASSET: Final = ["/*", "!/control_lambda", "/control_lambda/core/mix", "__pycache__"]
 # Powertools and pydantic, from the layer that AWS publishes in every region; boto3 comes with the runtime.
-POWERTOOLS: Final = "/aws/service/powertools/python/x86_64/python3.13/latest"
+PYTHON: Final = pins.version("runtime", "control")
+POWERTOOLS: Final = f"/aws/service/powertools/python/x86_64/{PYTHON}/latest"
 NOT_THE_LATEST_PYTHON: Final = (
-    "AWS supports Python 3.13 and publishes the layer of Powertools and pydantic for it."
+    f"AWS supports {PYTHON} and publishes the layer of Powertools and pydantic for it."
 )
 # The oldest event that is still worth handling: after a minute the next tick has seen the same.
 MAX_EVENT_AGE: Final = Duration.seconds(60)
@@ -62,7 +64,7 @@ class ControlFunction(Construct):
             "Function",
             code=lambda_.Code.from_asset(str(ROOT), exclude=NOT_IN_THE_ASSET, ignore_mode=IgnoreMode.GIT),
             handler=handler,
-            runtime=lambda_.Runtime.PYTHON_3_13,
+            runtime=lambda_.Runtime(PYTHON, lambda_.RuntimeFamily.PYTHON),
             architecture=lambda_.Architecture.X86_64,
             layers=[_powertools(self)],
             description=description,

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from control_lambda.core.fleet import MAX_NODES
+from infra import pins
 from infra.cluster.cluster import NAMESPACE
 from infra.cluster.nodes import POOL_LABEL
 from infra.manifests.common import (
@@ -18,7 +19,8 @@ from infra.manifests.common import (
 )
 from infra.manifests.pool import deployment_name
 
-IMAGE: Final = "registry.k8s.io/cpa/cluster-proportional-autoscaler:v1.10.3"
+REPOSITORY: Final = "registry.k8s.io/cpa/cluster-proportional-autoscaler"
+IMAGE: Final = f"{REPOSITORY}:{pins.version('image', 'cluster-proportional-autoscaler')}"
 POLL_SECONDS: Final = 5  # how long a new node may stand without its pod; nodes take minutes to start
 _HEALTH_PORT: Final = 8080
 _RBAC: Final = "rbac.authorization.k8s.io"

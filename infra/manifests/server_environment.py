@@ -14,11 +14,14 @@ class Model:
     """Where the pods find the model: its name, and where the bucket holds it and its compiled artifacts.
 
     Weights lie below `<prefix>/<name>`; `bucket` is empty for a model that the server builds itself.
+    `revision` is the hub's commit, empty where none is pinned; both prefixes hold it, so that another one is
+    another model.
     `shapes` are the served sizes in pixels, such as 512x512 (none: the model's own), and `steps` the
     denoising steps of a request that asks for no other number.
     """
 
     name: str
+    revision: str
     bucket: str
     prefix: str
     artifacts_prefix: str
@@ -40,6 +43,7 @@ def model_environment(model: Model, unit: Unit) -> dict[str, str]:
     """What servers and the compiler must be told alike, so that what is compiled is what is served."""
     common = {
         "MODEL": model.name,
+        "MODEL_REVISION": model.revision,
         "MODEL_BUCKET": model.bucket,
         "MODEL_PREFIX": model.prefix,
         "BACKEND": BACKENDS[unit.accelerator][unit.framework],

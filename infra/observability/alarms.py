@@ -14,6 +14,7 @@ from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_iam as iam
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
+from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from control_lambda.core import names
@@ -54,10 +55,13 @@ class Watch:
     pages: bool = False
 
 
-def watches(metrics: FleetMetrics, fleet: Fleet, tick: lambda_.IFunction) -> Iterator[Watch]:
-    """Every alarm of the fleet that the function `tick` steers."""
+def watches(
+    metrics: FleetMetrics, fleet: Fleet, tick: lambda_.IFunction, builds: sfn.IStateMachine
+) -> Iterator[Watch]:
+    """Every alarm of the fleet that the function `tick` steers and `builds` builds."""
     yield from _of_users(metrics, fleet)
     yield from _of_the_loop(metrics, tick)
+    yield from _of_builds(metrics, builds)
     yield from _of_hands(metrics)
     yield from _of_money(metrics, fleet)
     yield from _of_capacity(metrics, fleet)
@@ -77,13 +81,14 @@ class Alarms(Construct):
         settings: Settings,
         metrics: FleetMetrics,
         tick: lambda_.IFunction,
+        builds: sfn.IStateMachine,
         topic: sns.ITopic,
     ) -> None:
         super().__init__(scope, id)
         self._action = actions.SnsAction(topic)
         _let_cloudwatch_publish(topic)
         self._prefix = settings.stack_name
-        watched = list(watches(metrics, settings.fleet, tick))
+        watched = list(watches(metrics, settings.fleet, tick, builds))
         self.of_key = {watch.key: self._alarm(watch) for watch in watched}
         self.pager = self._pager([self.of_key[watch.key] for watch in watched if watch.pages])
 
@@ -201,6 +206,39 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
         periods=3,
         missing=QUIET,
         pages=True,
+    )
+
+
+def _of_builds(metrics: FleetMetrics, builds: sfn.IStateMachine) -> Iterator[Watch]:
+    ended_badly = cloudwatch.MathExpression(
+        expression="SUM([failed, timedout, aborted])",
+        using_metrics={
+            "failed": builds.metric_failed(period=FIVE_MINUTES),
+            "timedout": builds.metric_timed_out(period=FIVE_MINUTES),
+            "aborted": builds.metric_aborted(period=FIVE_MINUTES),
+        },
+        label="runs that did not succeed",
+        period=FIVE_MINUTES,
+    )
+    yield Watch(
+        key="builds-failed",
+        says="A run of the builds failed, was stopped or took longer than a day.",
+        runbook="builds-failed",
+        metric=ended_badly,
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=1,
+        missing=QUIET,
+    )
+    yield Watch(
+        key="unit-not-built",
+        says="A unit has waited for its image or compiled model for an hour.",
+        runbook="unit-not-built",
+        metric=metrics.of_fleet(names.UNITS_NOT_BUILT, "Minimum", FIVE_MINUTES),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=12,
+        missing=UNCHANGED,
     )
 
 

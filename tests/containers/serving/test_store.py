@@ -46,7 +46,7 @@ def saved(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that has no model; tests of the hub put their own in its place."""
-    FakeHub.files = {}
+    FakeHub.files, FakeHub.revisions = {}, []
     monkeypatch.setattr("huggingface_hub.HfApi", FakeHub)
 
 
@@ -55,11 +55,19 @@ class FakeHub:
 
     files: dict[str, bytes] = {}  # noqa: RUF012 - set by tests, read by the instance that the store makes
     damaged = ""
+    revisions: list[str | None] = []  # noqa: RUF012 - the same
 
     def snapshot_download(
-        self, model: str, *, local_dir: Path, allow_patterns: list[str], ignore_patterns: list[str]
+        self,
+        model: str,
+        *,
+        revision: str | None,
+        local_dir: Path,
+        allow_patterns: list[str],
+        ignore_patterns: list[str],
     ) -> str:
         """Write the files, those that are asked for."""
+        FakeHub.revisions.append(revision)
         if not self.files:
             response = httpx2.Response(404, request=httpx2.Request("GET", "https://hub.invalid"))
             raise RepositoryNotFoundError(f"404: {model}\nmore", response=response)
@@ -71,8 +79,9 @@ class FakeHub:
                 (local_dir / name).write_bytes(content)
         return str(local_dir)
 
-    def verify_repo_checksums(self, _model: str, *, local_dir: Path) -> Any:
+    def verify_repo_checksums(self, _model: str, *, revision: str | None, local_dir: Path) -> Any:
         """Say which file is damaged."""
+        FakeHub.revisions.append(revision)
         assert any(local_dir.iterdir())
         return type("Verified", (), {"mismatches": [{"path": self.damaged}] if self.damaged else []})
 
@@ -165,7 +174,7 @@ def test_publishing_puts_the_model_where_servers_look(settings: Settings) -> Non
     """From the hub into the bucket, and from there into another machine's cache."""
     FakeHub.files = {"model_index.json": b"{}"}
     store.publish_model(settings)
-    FakeHub.files = {}
+    FakeHub.files, FakeHub.revisions = {}, []
     elsewhere = settings.model_copy(update={"cache_directory": settings.cache_directory.with_name("other")})
     assert (store.model_directory(elsewhere) / "model_index.json").read_bytes() == b"{}"
 
@@ -208,3 +217,22 @@ def test_two_processes_may_fill_the_cache_at_once(settings: Settings) -> None:
         (faster / "part").write_bytes(b"faster")
     assert (store.artifact_directory(alone, "key") / "part").read_bytes() == b"faster"
     assert len(list((alone.cache_directory / "artifacts").iterdir())) == 1
+
+
+@pytest.mark.parametrize(("revision", "asked"), [("0123abcd", "0123abcd"), ("", None)])
+def test_the_hub_is_asked_for_the_revision_that_is_set(
+    settings: Settings, revision: str, asked: str | None
+) -> None:
+    """For its download and for its checksums alike; without one, for whatever the hub has now."""
+    FakeHub.files = {"model_index.json": b"{}"}
+    store.model_directory(settings.model_copy(update={"model_bucket": "", "model_revision": revision}))
+    assert FakeHub.revisions == [asked, asked]
+
+
+@pytest.mark.usefixtures("bucket")
+def test_a_directory_may_be_published_under_another_name(settings: Settings, saved: Path) -> None:
+    """A copy of one's own becomes the fleet's model; a folder without a pipeline does not."""
+    store.publish_model(settings, saved)
+    assert (store.model_directory(settings) / "model_index.json").is_file()
+    with pytest.raises(InvalidSettingsError, match=r"holds no model_index\.json"):
+        store.publish_model(settings, saved / "unet")

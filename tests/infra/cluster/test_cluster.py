@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from aws_cdk.assertions import Template
 
+from infra import pins
 from infra.cluster import charts
-from infra.cluster.addons import INSIGHTS_LOGS
+from infra.cluster.addons import INSIGHTS_LOGS, NAMES
 from infra.settings import Settings
 
 NewSettings = Callable[..., Settings]
@@ -297,3 +298,18 @@ def test_without_deletion_protection_the_key_goes_with_the_stack(
     """A trial leaves nothing behind."""
     template = synth_ground(new_settings(deletion_protection=False))
     assert only(template, "AWS::KMS::Key")[1]["DeletionPolicy"] == "Delete"
+
+
+def test_every_add_on_is_of_the_version_that_the_table_pins(ground: Template) -> None:
+    """What EKS calls the default moves: the same checkout would install other software on another day."""
+    addons = [addon["Properties"] for addon in resources(ground, "AWS::EKS::Addon").values()]
+    newest = pins.kubernetes_versions()[-1]
+    assert {addon["AddonName"] for addon in addons} == set(NAMES)
+    for addon in addons:
+        assert addon["AddonVersion"] == pins.version("addon", addon["AddonName"], newest)
+
+
+def test_the_cluster_does_not_upgrade_itself(ground: Template) -> None:
+    """A control plane that moves on its own leaves the pinned add-ons and AMIs behind."""
+    _, cluster = only(ground, "AWS::EKS::Cluster")
+    assert cluster["Properties"]["UpgradePolicy"] == {"SupportType": "EXTENDED"}

@@ -9,7 +9,8 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.fleet_file import load_fleet
-from infra.settings import Settings
+from infra import pins
+from infra.settings import KUBERNETES_VERSIONS, Settings
 
 ROOT = Path(__file__).parents[3]
 FLEETS = ["fleet.yaml", *(f"fleets/{path.name}" for path in sorted((ROOT / "fleets").glob("*.yaml")))]
@@ -98,10 +99,10 @@ def test_an_accelerator_gets_the_image_with_its_driver(ground: Template, pool: s
     """The release is pinned: a newer driver is a change like any other."""
     group = node_groups(ground)[pool]
     assert group["AmiType"] == ami_type
-    assert group["ReleaseVersion"] == "1.34.9-20260714"
+    assert group["ReleaseVersion"] == pins.version("ami", "eks-node", KUBERNETES_VERSIONS[-1])
 
 
-@pytest.mark.parametrize("version", ["1.33", "1.34", "1.35"])
+@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
 def test_nodes_have_the_clusters_version(
     new_settings: NewSettings, synth_ground: Synth, version: str
 ) -> None:

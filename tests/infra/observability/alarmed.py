@@ -9,6 +9,7 @@ import aws_cdk as cdk
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
+from aws_cdk import aws_stepfunctions as sfn
 from aws_cdk.assertions import Template
 
 from control_lambda.core.fleet import Fleet
@@ -21,6 +22,7 @@ from tests.infra.replayed import CLUSTER, LOAD_BALANCER, TICK
 
 FLEET: Final = load_fleet(Path(__file__).parents[3] / "fleets/spot-twins.yaml")
 STACK: Final = "Fulcrum"
+BUILDS: Final = "arn:aws:states:us-east-1:123456789012:stateMachine:Builds"
 
 
 def synthesize(fleet: Fleet) -> Mapping[str, Any]:
@@ -38,7 +40,10 @@ def synthesize(fleet: Fleet) -> Mapping[str, Any]:
     settings = Settings(stack_name=STACK, fleet=fleet)
     metrics = FleetMetrics(cluster_name=CLUSTER, load_balancer=LOAD_BALANCER)
     topic = sns.Topic(stack, "Topic")
-    alarms = Alarms(stack, "Alarms", settings=settings, metrics=metrics, tick=tick, topic=topic)
+    builds = sfn.StateMachine.from_state_machine_arn(stack, "Builds", BUILDS)
+    alarms = Alarms(
+        stack, "Alarms", settings=settings, metrics=metrics, tick=tick, builds=builds, topic=topic
+    )
     Dashboard(
         stack,
         "Dashboard",

@@ -14,7 +14,7 @@ from control_lambda.core.model import EvidenceKind, Mode, PoolReport, Reason
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import DecisionRecord, Skipped
 from tests.infra.observability.alarm_evaluator import ALARM, INSUFFICIENT, OK, Alarm, Metrics
-from tests.infra.observability.alarmed import FLEET, STACK, resources, template
+from tests.infra.observability.alarmed import BUILDS, FLEET, STACK, resources, template
 from tests.infra.replayed import TICK, Replayed, put_prices, put_record, run
 from twin.cloud.moto_gaps.minutes import MINUTE
 from twin.world.queues import LOST
@@ -178,6 +178,7 @@ def test_capacity_mode_is_told_while_the_shortage_lasts(later: Change, minutes: 
         ("budget-reached", reason(Code.BUDGET), 15),
         ("foreign-weights", reason(Code.FOREIGN_WEIGHTS), 1),
         ("quota-reached", refused(EvidenceKind.QUOTA), 1),
+        ("unit-not-built", reason(Code.NOT_BUILT, "inf2-neuron"), 60),
         (f"node-group-stuck-{POOL}", reason(Code.HELD, POOL), 60),
         (f"pool-short-{POOL}", refused(EvidenceKind.SHORTAGE), 30),
         ("tick-failing", {"failures": (Failure.INSTANCES.told("RequestLimitExceeded"),)}, 5),
@@ -232,6 +233,15 @@ def test_crashing_ticks_are_told_although_they_leave_no_record() -> None:
         metrics.put("AWS/Lambda", "Errors", {"FunctionName": TICK}, minute, [1])
     told = states("tick-failing", metrics, quiet().watched())
     assert told.index(ALARM) == 30 + 5 - 1
+
+
+@pytest.mark.parametrize("ending", ["ExecutionsFailed", "ExecutionsTimedOut", "ExecutionsAborted"])
+def test_a_run_of_the_builds_that_ends_badly_is_told(ending: str) -> None:
+    """Whatever ended it: the units that wait for it get no nodes, and nobody else would say so."""
+    metrics = quiet().metrics()
+    metrics.put("AWS/States", ending, {"StateMachineArn": BUILDS}, EPOCH + 100 * MINUTE, [1])
+    assert ALARM in states("builds-failed", metrics, quiet().watched())
+    assert ALARM not in states("builds-failed", quiet().metrics(), quiet().watched())
 
 
 def test_four_failing_ticks_of_ten_are_left_to_the_loop() -> None:

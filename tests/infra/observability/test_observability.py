@@ -148,6 +148,7 @@ def test_every_metric_that_is_shown_or_watched_is_put_by_somebody(
     assert others == {
         (names.LOAD_BALANCER_NAMESPACE, (names.LOAD_BALANCER,)),
         ("AWS/Lambda", ("FunctionName",)),
+        ("AWS/States", ("StateMachineArn",)),
     }
 
 
