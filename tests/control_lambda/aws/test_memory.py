@@ -168,7 +168,7 @@ def test_evidence_that_the_tick_has_from_its_event_does_not_stop_the_save(item: 
 
 def test_a_burst_of_evidence_is_bounded(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """The item never outgrows DynamoDB's 400 KB."""
-    monkeypatch.setattr("control_lambda.aws.world.memory.MAX_EVIDENCE", 2)
+    monkeypatch.setattr("control_lambda.aws.memory.MAX_EVIDENCE", 2)
     memory = item.memory()
     kept = [memory.add_evidence(Evidence(FAST, EvidenceKind.SHORTAGE, NOON + n)) for n in range(3)]
     assert kept == [True, True, False]
