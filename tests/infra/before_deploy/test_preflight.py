@@ -503,7 +503,7 @@ def test_an_account_that_may_not_launch_yet_fails(
     new_settings: NewSettings,
     code: str,
     fails: bool,
-    mend: str,  # noqa: FBT001 - a case's result
+    mend: str,
 ) -> None:
     """Asked by a dry run of a system node, which launches nothing."""
     bare.refused = {"RunInstances": code}

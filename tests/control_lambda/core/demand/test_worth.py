@@ -84,3 +84,30 @@ def test_a_late_request_costs_twelve_of_the_cheapest_on_demand() -> None:
     steered = fleet(unit("aa", price=CHEAP, markets=("on-demand", "spot")), unit("bb", price=2 * CHEAP))
 
     assert usd_per_late_request(steered, TABLES) == pytest.approx(WORTH * CHEAP / 100.0 / 60)
+
+
+def test_a_late_request_has_a_price_in_dollars() -> None:
+    """Twelve times 0.76 USD per hour, over a node's 100 rpm and an hour's 60 minutes."""
+    steered = fleet(unit("aa", price=CHEAP, markets=("on-demand", "spot")), unit("bb", price=2 * CHEAP))
+
+    assert usd_per_late_request(steered, TABLES) == pytest.approx(0.00152)
+
+
+def test_where_nothing_is_sold_on_demand_spot_sets_the_price() -> None:
+    """The examples' spot costs 0.4 of the price."""
+    steered = fleet(unit("aa", price=CHEAP, markets=("spot",)))
+
+    assert usd_per_late_request(steered, TABLES) == pytest.approx(0.000608)
+
+
+def test_each_step_of_the_supply_is_asked_for_what_its_price_has_to_save() -> None:
+    """A request in every minute is worth 60 x 0.00152 USD per hour; a start adds a third to a new node."""
+    asked: list[float] = []
+
+    def saving_up_to(saved: float) -> float:
+        asked.append(saved)
+        return 5000.0
+
+    carried(saving_up_to, dear=2.0, held=4)
+
+    assert asked == pytest.approx([1 / 12, 4 / 3 / 12, 2 / 12, 8 / 3 / 12])
