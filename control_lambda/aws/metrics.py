@@ -226,6 +226,7 @@ _UNIT_METRICS: Final[Mapping[str, tuple[str, str]]] = {
     "errors": (names.TARGET_5XX_COUNT, "Sum"),
     "latency_seconds": (names.TARGET_RESPONSE_TIME, ""),
     "samples": (names.TARGET_RESPONSE_TIME, "SampleCount"),
+    "mean_seconds": (names.TARGET_RESPONSE_TIME, "Average"),
     "healthy_hosts": (names.HEALTHY_HOST_COUNT, "Maximum"),
 }
 _UNTARGETED: Final = (names.FIXED_RESPONSE_COUNT, names.ELB_503_COUNT)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from control_lambda.core import record, why
+from control_lambda.core.demand import idle
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
@@ -76,8 +77,10 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
 
 
 def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
-    """The sizes of this tick on the way to the plan."""
-    return sizes.desired(outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry)
+    """The sizes of this tick on the way to the plan; while nothing comes, not far below what is there."""
+    wanted = sizes.desired(outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry)
+    kept = idle.kept_nodes(outlook.state.idle)
+    return sizes.kept_at_least(outlook.supplies, wanted, kept, outlook.fleet.budget_usd_per_hour)
 
 
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:

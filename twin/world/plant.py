@@ -221,7 +221,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
     share = fleet.objective.percentile / 100
     table = tally(minute.unit, minute.outcome, minute.latency, len(fleet.units), share).tolist()
     units = {}
-    for unit, (requests, lost, samples, latency) in zip(fleet.units, table, strict=True):
+    for unit, (requests, lost, samples, latency, mean) in zip(fleet.units, table, strict=True):
         pools = [pool.name for pool in unit.pools]
         registered = any(nodes.members(pool) for pool in pools)
         units[unit.name] = Minute(
@@ -230,6 +230,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
             errors=lost or None,
             latency_seconds=None if isnan(latency) else latency,
             samples=samples or None,
+            mean_seconds=None if isnan(mean) else mean,
             healthy_hosts=float(sum(len(nodes.ready(pool)) for pool in pools)) if registered else None,
         )
     return MinuteCounts(units, float(np.count_nonzero(minute.outcome >= NO_TARGET)))

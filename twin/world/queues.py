@@ -197,8 +197,8 @@ def serve(traffic: Requests, servers: Servers, law: Law, cumulated: Floats, begi
 def tally(
     unit: NDArray[np.int8], outcome: NDArray[np.int8], latency: NDArray[np.float32], units: int, share: float
 ) -> Floats:
-    """A row per unit: requests, lost, served, and the latency at `share` of the served (nearest rank)."""
-    table = np.zeros((units, 4))
+    """A row per unit: requests, lost, served, the latency at `share` of these (nearest rank), its mean."""
+    table = np.zeros((units, 5))
     for index in range(units):
         mine = unit == index
         served = np.sort(latency[mine & (outcome == SERVED)])
@@ -206,4 +206,5 @@ def tally(
         table[index, 1] = (mine & (outcome == LOST)).sum()
         table[index, 2] = len(served)
         table[index, 3] = served[ceil(share * len(served)) - 1] if len(served) else nan
+        table[index, 4] = served.mean() if len(served) else nan
     return table
