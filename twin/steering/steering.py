@@ -10,7 +10,6 @@ from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
 from control_lambda.ports import Remembered, Settings
-from twin.cloud.moto_gaps.protocol import ZONE
 from twin.world.nodes import Event, Refused
 from twin.world.world import World
 
@@ -38,7 +37,7 @@ class CoreSteering:
 
     def schedule(self) -> Record | None:
         """Run a scheduled tick."""
-        return self._tick({"time": loop.iso_time(self._world.now), "cause": "schedule"})
+        return self._tick({"time": loop.iso_time(self._world.tick_time), "cause": "schedule"})
 
     def react(self, events: Sequence[Event]) -> Record | None:
         """Do as signals: write all evidence down, then invoke a tick for each event."""
@@ -68,7 +67,7 @@ def the_decision(records: Iterable[Record]) -> Record | None:
 def evidence_of(event: Event) -> Evidence:
     """An announcement as the evidence that signals makes of it: a refused launch names its zone."""
     if isinstance(event, Refused):
-        return Evidence(event.pool, event.kind, event.at, zone=ZONE)
+        return Evidence(event.pool, event.kind, event.at, zone=event.zone)
     return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
 
 
