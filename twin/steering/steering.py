@@ -10,6 +10,7 @@ from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
 from control_lambda.ports import Remembered, Settings
+from twin.world.lease import Lease
 from twin.world.nodes import Event, Refused
 from twin.world.world import World
 
@@ -49,7 +50,7 @@ class CoreSteering:
         )
 
     def _tick(self, event: Mapping[str, Any]) -> Record:
-        return loop.tick(event, self._ports, self._ports, self._ports)
+        return self._world.strikes.run(lambda: loop.tick(event, self._ports, self._ports, self._ports))
 
 
 def the_decision(records: Iterable[Record]) -> Record | None:
@@ -85,6 +86,7 @@ class WorldPorts:
         self._settings = Settings(fleet_json=world.fleet.to_json(), observe=False)
         self._state: State | None = None
         self._waiting: tuple[Evidence, ...] = ()
+        self._lease = Lease()
         self._counted: deque[Evidence] = deque()
         self._class_weights: dict[str, Mapping[str, int]] = {}
 
@@ -109,28 +111,34 @@ class WorldPorts:
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the rule."""
         self._world.weights = dict(weights)
+        self._world.strikes.wrote()
         return self._world.weights
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write a query class's rule; the simulated requests are all of the last class."""
         self._class_weights[name] = dict(weights)
+        self._world.strikes.wrote()
         return self._class_weights[name]
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""
         self._world.nodes.set_desired(pool, nodes, self._world.now)
+        self._world.strikes.wrote()
 
     def resume_launches(self, pool: str) -> None:
         """Let the group launch again."""
         self._world.nodes.resume(pool)
+        self._world.strikes.wrote()
 
-    def acquire(self, at: float) -> Remembered:  # noqa: ARG002 the port's signature
-        """The state and the evidence that waits; nobody else ticks here."""
+    def acquire(self, at: float) -> Remembered:
+        """Take the lease; the state, and the evidence that waits."""
+        self._lease.take(at)
         return Remembered(state=self._state, evidence=self._waiting)
 
     def save(self, state: State, seen: Sequence[Evidence]) -> None:  # noqa: ARG002 the port's signature
         """Keep the state; all evidence that waited was seen."""
         self._state, self._waiting = state, ()
+        self._lease.give_back()
 
     def add_evidence(self, announced: Sequence[Evidence]) -> None:
         """Do as signals: let the evidence wait for a tick, and count the refused launches."""
@@ -138,7 +146,8 @@ class WorldPorts:
         self._counted.extend(item for item in announced if item.kind is not EvidenceKind.INTERRUPTION)
 
     def release(self) -> None:
-        """Nothing to give back: nobody else ticks here."""
+        """Give the lease back."""
+        self._lease.give_back()
 
     def _signals(self, pool: str) -> PoolSignals:
         nodes = self._world.nodes

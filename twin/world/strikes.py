@@ -4,7 +4,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping
 from math import ceil, inf, prod
-from typing import Final
+from typing import Any, Final
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import EvidenceKind
@@ -14,10 +14,16 @@ from twin.world.nodes import LAUNCH, MAX_NODES, REBALANCE, Nodes
 from twin.world.plant import Plant
 from twin.world.trouble import Entry, Trouble
 
+# What a tick writes; DynamoDB is not counted.
+WRITES: Final = frozenset(
+    {"CreateRule", "ModifyRule", "SetDesiredCapacity", "ResumeProcesses", "SuspendProcesses"}
+    | {"TerminateInstanceInAutoScalingGroup"}
+)
 SUSPENDED_BY: Final[Mapping[str, str]] = {
     "person": "User suspended at 2026-01-01T00:00:00Z",
     "aws": "Administrative suspension: the group has failed to launch instances for more than 24 hours",
 }
+TABLE_ACTIONS: Final = frozenset({"GetItem", "PutItem", "UpdateItem"})
 TABLE_ERROR: Final = "InternalServerError"
 
 
@@ -97,13 +103,19 @@ class Strikes:
         `subject` tells apart calls that are made side by side: a unit, a pool or a parameter. The draw
         depends on nothing but the seed, the minute, both names and how many such calls there were in it.
         """
-        number = self._calls[action, subject]
-        self._calls[action, subject] += 1
+        if action in TABLE_ACTIONS and self.table_down():
+            return TABLE_ERROR
         for entry in self._under_way("api-fails"):
             if entry["action"] == action:
+                number = self._calls[action, subject]
+                self._calls[action, subject] += 1
                 key = f"{self._seed}/{self._minute}/{action}/{subject}/{number}"
                 return str(entry["code"]) if random.Random(key).random() < entry["share"] else None
         return None
+
+    def concerns(self, action: str) -> bool:
+        """Whether calls of the AWS action fail at all now."""
+        return any(entry["action"] == action for entry in self._under_way("api-fails"))
 
     def table_down(self) -> bool:
         """Whether every DynamoDB call fails now, with `TABLE_ERROR`."""
@@ -136,9 +148,13 @@ class Strikes:
         """By how much the times of ticks are wrong."""
         return float(sum(entry["seconds"] for entry in self._under_way("clock")))
 
-    def begin_tick(self) -> None:
-        """Start counting the writes of a tick."""
+    def run(self, tick: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Run a tick whose writes are told to `wrote`; one that dies answers nothing, and is skipped."""
         self._writes = 0
+        try:
+            return tick()
+        except KilledError:
+            return {"skipped": f"killed: the function died after write {self._writes}"}
 
     def wrote(self) -> None:
         """Count one write of the tick.

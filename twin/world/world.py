@@ -7,7 +7,7 @@ changes weights and sizes through `World`; what follows from that is measured.
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Final, Literal
 
 import numpy as np
@@ -29,6 +29,8 @@ from twin.world.trouble import NO_TROUBLE, Trouble
 PRICE_MINUTES: Final = 60
 # EC2 quotes spot prices with six decimals.
 PRICE_DECIMALS: Final = 6
+# The last good price counts for a day.
+KEPT_PRICE_MINUTES: Final = 1440
 # Midnight UTC, so that the minutes of a trace are the minutes of a day: 2026-01-01.
 EPOCH: Final = 1767225600
 # A node whose refusals exceed the others' by this share answers errors that stand out.
@@ -114,13 +116,28 @@ class World:
         live = self.scenario.prices.price(pool, self.minute)
         return self.fleet.pool_named[pool].price_usd_per_hour if live is None else live
 
-    def quoted_price(self, pool: str) -> float | str | None:
-        """What the price feed said of the pool when AWS was last asked, at the full hour: USD per hour.
+    def quoted_price(self, pool: str) -> float | None:
+        """USD per node and hour as last read from AWS, at the full hour; None without a price feed.
 
-        None without a price trace and without trouble in the feed, which may say anything.
+        What the feed says stops at signals where it is no price: the last good one stays, for a day.
         """
+        latest = self._price_read_at()
+        for read in range(latest, max(latest - KEPT_PRICE_MINUTES, self.scenario.demand.start - 1), -1):
+            if read in (latest, self.scenario.demand.start) or read % PRICE_MINUTES == 0:
+                quoted = self._fed_price(pool, read)
+                if quoted is None or (isinstance(quoted, float) and isfinite(quoted) and quoted > 0):
+                    return quoted
+        return None
+
+    def fed_price(self, pool: str) -> float | str | None:
+        """What the price feed said when AWS was last asked, valid or not; None without a feed."""
+        return self._fed_price(pool, self._price_read_at())
+
+    def _price_read_at(self) -> int:
+        return max(self.minute - self.minute % PRICE_MINUTES, self.scenario.demand.start)
+
+    def _fed_price(self, pool: str, read: int) -> float | str | None:
         prices = self.scenario.prices
-        read = max(self.minute - self.minute % PRICE_MINUTES, self.scenario.demand.start)
         wrong = self.strikes.quoted_price(pool, read - self.scenario.demand.start)
         if wrong is not None:
             return wrong
