@@ -19,6 +19,7 @@ from control_lambda.core.record import Answer, DecisionRecord, answer_from_plain
 from control_lambda.core.traffic.weights import to_shares
 from twin.errors import InputError
 from twin.steering.replay import UNSCORED_MINUTES, Run
+from twin.world.trouble import Entry
 from twin.world.world import Past
 
 SUMMARY: Final = "summary.json"
@@ -30,12 +31,24 @@ REPORT: Final = "report.html"
 Summary = dict[str, Any]
 
 
+class Band(BaseModel):
+    """One trouble: its name, what a person reads about it, and its minutes [`begin`, `end`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    text: str
+    begin: int
+    end: int
+
+
 class Minutes(BaseModel):
     """A replay minute by minute; every list has a value per minute, from `first_minute` of the trace on.
 
     Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are
     billed and `ready` serve at the minute's end, by pool; `shares` of traffic by unit, 0 to 1.
-    The first `unscored` minutes count in no summary.
+    The first `unscored` minutes count in no summary. `nodes` includes draining and terminating ones.
+    `trouble` holds what befell the replay, in minutes from its first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -45,6 +58,7 @@ class Minutes(BaseModel):
     fleet_json: str
     first_minute: int
     unscored: int
+    trouble: list[Band] = []
     requests: list[int]
     failed: list[int]
     p50_seconds: list[float | None]
@@ -97,6 +111,7 @@ def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
         fleet_json=fleet.to_json(),
         first_minute=past[0].minute,
         unscored=UNSCORED_MINUTES,
+        trouble=[_band(entry, len(past)) for entry in run.scenario.trouble.entries],
         requests=[len(minute.latency) for minute in past],
         failed=[minute.failed for minute in past],
         p50_seconds=[_percentile(minute, 50) for minute in past],
@@ -106,6 +121,11 @@ def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
         ready={pool: [minute.ready[pool] for minute in past] for pool in pools},
         shares={unit.name: [round(share.get(unit.name, 0.0), 4) for share in shares] for unit in fleet.units},
     )
+
+
+def _band(entry: Entry, minutes: int) -> Band:
+    fields = ", ".join(f"{name} {value}" for name, value in entry.fields.items() if value is not None)
+    return Band(name=entry.name, text=fields, begin=entry.at, end=int(min(entry.acts_until, minutes)))
 
 
 def save(result: Result, report: str, out: Path) -> None:

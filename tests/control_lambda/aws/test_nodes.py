@@ -9,7 +9,7 @@ from botocore.stub import Stubber
 
 from control_lambda.aws.joining import Member, NodeGroup, Target
 from control_lambda.aws.nodes import NodesReader, group_of
-from control_lambda.aws.world import AwsActuators, AwsSensors, Clients
+from control_lambda.aws.world import AwsActuators, AwsSensors, Clients, MakeClient
 from control_lambda.core.model import DELETED, EvidenceKind, Suspension, TargetHealth
 from control_lambda.environment import Deployment, Environment
 
@@ -28,8 +28,9 @@ BY_CALL: Final = "User suspended at 2026-01-31T12:00:00Z"
 
 def connect(service: str, **options: Any) -> Any:
     """A client that is never connected."""
-    return boto3.client(
-        service,  # type: ignore[call-overload] - one of many names
+    make: MakeClient = boto3.client
+    return make(
+        service,
         region_name="us-east-1",
         aws_access_key_id="test",
         aws_secret_access_key="test",

@@ -6,13 +6,14 @@ policy prefix them. Event shapes: "EventBridge events for EC2 Auto Scaling" in t
 Instance interruption notices" and "EC2 instance rebalance recommendations" in the EC2 User Guide.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from control_lambda.core.model import EvidenceKind
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.protocol import REGION, ZONE, Result, iso, stable_id
-from twin.world.nodes import Event, Interrupted, Refused
+from twin.world.nodes import ZONES, Event, Interrupted, Refused
 
 SUBNET: Final = "subnet-0fulcrum00000001"
 
@@ -21,7 +22,7 @@ ON_DEMAND_TEXTS: Final[Mapping[EvidenceKind, str]] = {
         "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
         "Availability Zone you requested ({zone}). Our system will be working on provisioning additional "
         "capacity. You can currently get {type} capacity by not specifying an Availability Zone in your "
-        "request or choosing us-east-1b, us-east-1c."
+        "request or choosing {others}."
     ),
     EvidenceKind.QUOTA: (
         "VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU limit of 32 "
@@ -31,7 +32,7 @@ ON_DEMAND_TEXTS: Final[Mapping[EvidenceKind, str]] = {
     EvidenceKind.UNSUPPORTED: (
         "Unsupported - Your requested instance type ({type}) is not supported in your requested "
         "Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or "
-        "choosing us-east-1b, us-east-1c."
+        "choosing {others}."
     ),
     EvidenceKind.NO_ADDRESSES: (
         "InsufficientFreeAddressesInSubnet - There are not enough free addresses in subnet '{subnet}' to "
@@ -62,7 +63,9 @@ def status_message(deployment: Deployment, refused: Refused) -> str:
         raise ValueError(f"no launch is refused as {refused.kind}; valid: {', '.join(texts)}")
     market = "Spot" if pool.market == "spot" else "On-Demand"
     instance_type = deployment.fleet.unit_of[refused.pool].instance_type
-    text = texts[refused.kind].format(type=instance_type, zone=ZONE, subnet=SUBNET)
+    zone = refused.zone or ZONES[0]
+    others = ", ".join(other for other in ZONES if other != zone)
+    text = texts[refused.kind].format(type=instance_type, zone=zone, others=others, subnet=SUBNET)
     return f"Could not launch {market} Instances. {text} Launching EC2 instance failed."
 
 
@@ -79,7 +82,7 @@ def activity(deployment: Deployment, refused: Refused) -> Result:
         "StatusCode": "Failed",
         "StatusMessage": status_message(deployment, refused),
         "Progress": 100,
-        "Details": f'{{"Subnet ID":"{SUBNET}","Availability Zone":"{ZONE}"}}',
+        "Details": json.dumps(_details(refused)),
     }
 
 
@@ -102,7 +105,7 @@ def _launch_unsuccessful(deployment: Deployment, refused: Refused) -> Mapping[st
         "StatusCode": "Failed",
         "AutoScalingGroupName": deployment.group(refused.pool),
         "ActivityId": _activity_id(deployment, refused),
-        "Details": {"Availability Zone": ZONE, "Subnet ID": SUBNET},
+        "Details": _details(refused),
         "RequestId": _activity_id(deployment, refused),
         "StatusMessage": status_message(deployment, refused),
         "StartTime": iso(refused.at),
@@ -112,7 +115,8 @@ def _launch_unsuccessful(deployment: Deployment, refused: Refused) -> Mapping[st
     }
     kind = "EC2 Instance Launch Unsuccessful"
     arn = deployment.group_arn(refused.pool)
-    return _event(deployment, kind, "aws.autoscaling", refused.at, arn, detail)
+    event = _event(deployment, kind, "aws.autoscaling", refused.at, arn, detail)
+    return {**event, "id": stable_id(kind, arn, refused.at, refused.zone)}
 
 
 def _interruption_warning(deployment: Deployment, event: Interrupted) -> Mapping[str, Any]:
@@ -137,12 +141,17 @@ def _event(
     }
 
 
+def _details(refused: Refused) -> Mapping[str, str]:
+    """Where the launch was tried; a quota refuses whatever the zone, and names none."""
+    return {"Subnet ID": SUBNET} | ({"Availability Zone": refused.zone} if refused.zone else {})
+
+
 def _instance_arn(instance: str) -> str:
     return f"arn:aws:ec2:{ZONE}:instance/{instance}"
 
 
 def _activity_id(deployment: Deployment, refused: Refused) -> str:
-    return stable_id(deployment.group(refused.pool), refused.at)
+    return stable_id(deployment.group(refused.pool), refused.at, refused.zone)
 
 
 def _cause(refused: Refused) -> str:

@@ -1,6 +1,7 @@
 """Where the panels stand, their axes, labels on lines and areas, and the marks behind them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from math import ceil, log10
 from typing import Final
 
@@ -22,11 +23,16 @@ PANELS: Final[Sequence[tuple[str, tuple[float, float]]]] = (
     ("Cost, USD per hour", (0.172, 0.267)),
     ("Events, with their reasons on hover", (0.022, 0.125)),
 )
+TROUBLED: Final = (DEMAND, NODES, LATENCY, COST, EVENTS)
 HEIGHT: Final = 1360
 GRID: Final = "rgba(128, 128, 128, 0.22)"
 FAINT: Final = "rgba(128, 128, 128, 0.22)"
 CAPACITY_BAND: Final = "rgba(213, 94, 0, 0.12)"
 CAPACITY_STRIP: Final = "rgba(213, 94, 0, 0.75)"
+# Trouble stands behind everything that it may explain.
+TROUBLE_BAND: Final = "rgba(204, 121, 167, 0.18)"
+TROUBLE_INK: Final = "#A6457E"
+TROUBLE_LINES: Final = 4
 # The strip above the traffic shares that shows the mode, in shares.
 STRIP: Final = (1.02, 1.07)
 LATENCY_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -66,8 +72,20 @@ def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
         "hoverlabel": {"namelength": -1},
         "xaxis": _time_axis(axis),
         **panels,
-        "annotations": [*_titles(), *_line_labels(axis), *_area_labels(axis), *_mark_labels(axis, bands)],
-        "shapes": [*_unscored(axis), *_bands(axis, bands), *_objective(axis), *_budget(axis)],
+        "annotations": [
+            *_titles(),
+            *_line_labels(axis),
+            *_area_labels(axis),
+            *_mark_labels(axis, bands),
+            *_trouble_labels(axis),
+        ],
+        "shapes": [
+            *_unscored(axis),
+            *_trouble(axis),
+            *_bands(axis, bands),
+            *_objective(axis),
+            *_budget(axis),
+        ],
     }
 
 
@@ -221,6 +239,24 @@ def _bands(axis: Axis, bands: Sequence[tuple[float, float]]) -> Iterator[Json]:
         for panel in (DEMAND, NODES, LATENCY, COST, EVENTS):
             yield _rectangle(*span, "paper", PANELS[panel][1], CAPACITY_BAND)
         yield _rectangle(*span, axis_name(SHARES), STRIP, CAPACITY_STRIP)
+
+
+def _trouble(axis: Axis) -> Iterator[Json]:
+    """A band through the panels for each trouble while it acts."""
+    for band in axis.minutes.trouble:
+        span = axis.time(axis.begin + band.begin), axis.time(axis.begin + max(band.end, band.begin + 1))
+        for panel in TROUBLED:
+            yield _rectangle(*span, "paper", PANELS[panel][1], TROUBLE_BAND)
+
+
+def _trouble_labels(axis: Axis) -> Iterator[Json]:
+    """Each trouble's name at the top of the first panel, on the lines in turn, and its fields on hover."""
+    top, bottom = PANELS[DEMAND][1][1], PANELS[DEMAND][1][0]
+    for number, band in enumerate(axis.minutes.trouble):
+        y = top - (number % TROUBLE_LINES) * (top - bottom) / 8
+        place = {"x": axis.time(axis.begin + band.begin), "yref": "paper", "y": y, "xanchor": "left"}
+        ink = {"size": 11, "color": TROUBLE_INK}
+        yield note(escape(band.name), **place, yanchor="top", font=ink, hovertext=escape(band.text))
 
 
 def _rectangle(begin: str, end: str, yref: str, between: tuple[float, float], colour: str) -> Json:
