@@ -44,10 +44,11 @@ class Band(BaseModel):
 class Minutes(BaseModel):
     """A replay minute by minute; every list has a value per minute, from `first_minute` of the trace on.
 
-    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are
-    billed and `ready` serve at the minute's end, by pool; `shares` of traffic by unit, 0 to 1.
-    The first `unscored` minutes count in no summary. `nodes` includes draining and terminating ones. `trouble`
-    holds what befell the replay, in minutes from its first.
+    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are billed,
+    draining and terminating ones included, and `ready` would answer at the minute's end, by pool; `shares` of
+    traffic by unit, 0 to 1.
+    The first `unscored` minutes count in no summary. `trouble` holds what befell the replay, in minutes from
+    its first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -122,8 +123,14 @@ def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
     )
 
 
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _band(entry: Entry, minutes: int) -> Band:
-    fields = ", ".join(f"{name} {value}" for name, value in entry.fields.items() if value is not None)
+    fields = ", ".join(f"{name} {_told(value)}" for name, value in entry.fields.items() if value is not None)
     return Band(name=entry.name, text=fields, begin=entry.at, end=int(min(entry.acts_until, minutes)))
 
 

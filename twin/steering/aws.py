@@ -43,7 +43,7 @@ class AwsSteering:
         self._rule.write(world.weights, world.fleet)
         self._prices_read_at = -np.inf
         world.observe(self._report_minute)
-        world.on_foreign_weights(lambda: self._rule.write(world.weights, world.fleet))
+        world.on_foreign_weights(self._write_foreign_weights)
 
     def close(self) -> None:
         """Stop the cloud."""
@@ -75,6 +75,9 @@ class AwsSteering:
             return handler.run(event, self.ports)
         except FAILED_CALL as error:
             return {"skipped": f"failed: {code_of(error)}"}
+
+    def _write_foreign_weights(self) -> None:
+        self._rule.write(self._world.weights, self._world.fleet)
 
     def _signal(self, event: Mapping[str, Any]) -> None:
         """One invocation of signals, which may fail: a feed may quote what is no number."""
@@ -145,7 +148,7 @@ def _quoted_prices(world: World) -> dict[str, float | str]:
         same = first.setdefault((world.fleet.unit_of[pool.name].instance_type, pool.market), pool.name)
         if price != quoted[same]:
             raise InputError(
-                f"prices: {_told(price)} for {pool.name} and {_told(quoted[same])} for {same}; valid through aws: one "
-                "price for all pools of an instance type and market"
+                f"prices: {_told(price)} for {pool.name} and {_told(quoted[same])} for {same}; valid through "
+                "aws: one price for all pools of an instance type and market"
             )
     return quoted

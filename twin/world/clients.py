@@ -37,9 +37,8 @@ class Clients:
         """Take what became of the attempts that arrived: the failed ones come again while they may."""
         count = len(served.arrival)
         first, attempt = self._first[:count], self._attempt[:count]
-        self._waiting, self._first, self._attempt = (
-            values[count:] for values in (self._waiting, self._first, self._attempt)
-        )
+        self._waiting, self._first = self._waiting[count:], self._first[count:]
+        self._attempt = self._attempt[count:]
         again = served.failed & (attempt < self._retries)
         waited = (served.arrival - first).astype(np.float32)
         self._told.append((served.latency + waited)[~again])
