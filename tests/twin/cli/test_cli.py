@@ -107,7 +107,8 @@ def test_servers_that_queue_are_another_world(tmp_path: Path) -> None:
     summaries = []
     for servers in ("refuse", "queue"):
         out = tmp_path / servers
-        assert run("replay", *SHORT, "--scale", 20, "--servers", servers, "--out", out) == 0
+        short = ("--scale", 20, "--start-seconds", 7200)
+        assert run("replay", *SHORT, *short, "--servers", servers, "--out", out) == 0
         summaries.append(json.loads((out / "summary.json").read_text()))
         assert servers in (out / "report.html").read_text()
     refusing, queueing = summaries
