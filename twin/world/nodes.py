@@ -326,7 +326,7 @@ class Nodes:
 
     def members(self, pool: str) -> list[Node]:
         """The nodes that the group holds, oldest first: neither draining nor gone."""
-        return self._group(pool).members(self.now)
+        return list(self._looked_over(pool).held)
 
     def existing(self, pool: str) -> list[Node]:
         """The nodes that are billed, oldest first: all that are not gone."""
@@ -334,7 +334,12 @@ class Nodes:
 
     def ready(self, pool: str) -> list[Node]:
         """The nodes that answer new requests now, oldest first."""
-        return self._group(pool).serving(self.now)
+        return list(self._looked_over(pool).answering)
+
+    def healthy_hosts(self, pool: str) -> int | None:
+        """How many of the pool's targets are healthy now; None while the group holds no node."""
+        group = self._looked_over(pool)
+        return group.healthy(self.now) if group.held else None
 
     def terminating(self, pool: str) -> list[Node]:
         """The nodes that were terminated and are still billed, oldest first."""
@@ -361,6 +366,11 @@ class Nodes:
         group = self._groups.get(pool)
         if group is None:
             raise ValueError(f"no pool {pool!r}; valid: {', '.join(self._groups)}")
+        return group
+
+    def _looked_over(self, pool: str) -> Group:
+        group = self._group(pool)
+        group.look(self.now, self.version)
         return group
 
     def _member(self, node: str) -> tuple[Group, Node]:
