@@ -10,10 +10,11 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.memory import DynamoMemory, NotSavedError
+from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
+from control_lambda.errors import NotSavedError
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
