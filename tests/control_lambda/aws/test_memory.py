@@ -214,7 +214,7 @@ class Refusing:
         self.writes.append(request["UpdateExpression"])
         if "ConditionExpression" not in request:
             return {"Attributes": self.item}
-        answer = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
+        answer: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
         raise ClientError(answer, "UpdateItem")
 
 
