@@ -20,6 +20,10 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
+class NotSavedError(Exception):
+    """The table refuses a write again and again, and what it shows of the item does not say why."""
+
+
 class InvalidParameterError(Exception):
     """A parameter of the account holds a value that is not valid."""
 
@@ -30,6 +34,7 @@ FAILED_CALL: Final = (
     NotDeployedError,
     IncompleteAnswerError,
     InvalidParameterError,
+    NotSavedError,
 )
 
 _CONFLICT: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})

@@ -146,11 +146,12 @@ class Signals:
 
     def _tick(self, event: Mapping[str, Any], evidence: tuple[Evidence, ...]) -> None:
         payload = {"time": event["time"], "cause": "event", "evidence": plain(evidence)}
-        self.lambda_.invoke(
+        answer = self.lambda_.invoke(
             FunctionName=self.environment.tick_function,
             InvocationType="Event",
             Payload=json.dumps(payload).encode(),
         )
+        answer["Payload"].read()  # it is empty; unread, it would keep its connection from the next call
 
     def _count(self, evidence: Evidence) -> None:
         dimensions = {names.POOL: evidence.pool, names.KIND: evidence.kind.value}

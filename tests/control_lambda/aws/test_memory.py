@@ -10,11 +10,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.memory import DynamoMemory, NotSavedError
+from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
 from control_lambda.core.reasons import Failure
+from control_lambda.errors import NotSavedError
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
@@ -214,7 +215,7 @@ class Refusing:
         self.writes.append(request["UpdateExpression"])
         if "ConditionExpression" not in request:
             return {"Attributes": self.item}
-        answer = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
+        answer: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
         raise ClientError(answer, "UpdateItem")
 
 
