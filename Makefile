@@ -9,11 +9,15 @@ ANNOUNCE = awk -F ':.*\#\# ' '$$1 == "$@" {print "$@: " $$2}' Makefile
 # npm's `latest` is another, incompatible command line; npx fetches it once.
 CDK := aws-cdk@2.1148.1
 SEED := 2503# of the random order of the tests: the same on every run
+# What `make mutants` plants: how many faults, the seed of the sample, and where.
+SAMPLE := 200
+FAULTS := 1
+PATHS := control_lambda
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check synth bench bench-kairos bench-router bench-serving help
+.PHONY: demo test check mutants synth bench bench-kairos bench-router bench-serving help
 
 demo: .venv/installed ## six simulated hours of the fleet on an embedded AWS; writes out/demo (about 1 minute)
 	@$(ANNOUNCE)
@@ -29,6 +33,10 @@ check: .venv/installed-dev ## style, layout, types and the direction of imports 
 	@$(PYTHON) -m ruff format --check
 	@$(PYTHON) -m mypy --strict app.py containers control_lambda infra twin tests
 	@.venv/bin/lint-imports --no-logo
+
+mutants: .venv/installed-dev .venv/mutants/installed ## faults planted in the code, and which no test finds (1 to 2 hours)
+	@$(ANNOUNCE)
+	@.venv/mutants/bin/python -m tests.mutants --python $(CURDIR)/$(PYTHON) --sample $(SAMPLE) --seed $(FAULTS) $(PATHS)
 
 synth: .venv/installed-infra ## the CloudFormation template of the stack, without AWS; writes cdk.out (about 10 seconds)
 	@$(ANNOUNCE)
@@ -76,6 +84,12 @@ help: ## this list
 	@echo "install: what $< lists, into .venv/peers; some minutes, only when the list has changed"
 	@$(PYTHON) -m venv --clear .venv/peers
 	@.venv/peers/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r $<
+	@touch $@
+
+.venv/mutants/installed: requirements-mutants.txt | .venv/installed-dev
+	@echo "install: what $< lists, into .venv/mutants; about 1 minute"
+	@$(PYTHON) -m venv --clear .venv/mutants
+	@.venv/mutants/bin/python -m pip install --quiet --no-input --disable-pip-version-check -r $<
 	@touch $@
 
 # Leaves a working .venv alone and makes a missing or half-made one anew.

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from control_lambda.core.model import Decision, Snapshot
+from control_lambda.core.reasons import Failure
+from control_lambda.core.record import Write
 from control_lambda.errors import FAILED_CALL, code_of
 from control_lambda.ports import Actuators
 
@@ -21,7 +22,7 @@ def unlimited() -> float:
 class Outcome:
     """What acting did: the writes and failures, and the weights and sizes that stand after it."""
 
-    writes: list[dict[str, Any]] = field(default_factory=list)
+    writes: list[Write] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     weights: Mapping[str, int] | None = None
     desired: dict[str, int] = field(default_factory=dict)
@@ -65,7 +66,8 @@ def act(
         if certain:
             writer.size(pool, nodes)
         else:
-            outcome.failures.append(f"skipped: size of {pool}: the weights are not certain")
+            left = Failure.SIZE.told("the weights are not certain", pool)
+            outcome.failures.append(Failure.SKIPPED.told(left))
     return outcome
 
 
@@ -91,17 +93,17 @@ class _Writer:
         """Write the weights where they change; say whether they now stand as decided."""
         if decision.weights is None:
             return snapshot.weights is not None
-        if self._out_of_time("weights"):
+        if self._out_of_time(Failure.WEIGHTS):
             return False
         try:
             stands = self.actuators.set_weights(decision.weights)
         except FAILED_CALL as error:
-            self._failed("weights", error)
+            self._failed(Failure.WEIGHTS, error)
             return False
         self._wrote("weights", "rule", snapshot.weights, stands)
         self.outcome.weights = stands
         if dict(stands) != dict(decision.weights):
-            self.outcome.failures.append(f"foreign-weights: read back {stands}, wrote {decision.weights}")
+            self._overwritten(f"read back {stands}, wrote {decision.weights}")
             return False
         return True
 
@@ -114,51 +116,55 @@ class _Writer:
         return all(certain)
 
     def _class_row(self, name: str, row: Mapping[str, int], before: Mapping[str, int] | None) -> bool:
-        what = f"weights of class {name}"
-        if self._out_of_time(what):
+        subject = f"of class {name}"
+        if self._out_of_time(Failure.WEIGHTS, subject):
             return False
         try:
             stands = self.actuators.set_class_weights(name, row)
         except FAILED_CALL as error:
-            self._failed(what, error)
+            self._failed(Failure.WEIGHTS, error, subject)
             return False
         self._wrote("class weights", name, before, stands)
         if dict(stands) != dict(row):
-            self.outcome.failures.append(f"foreign-weights: class {name}: read back {stands}, wrote {row}")
+            self._overwritten(f"class {name}: read back {stands}, wrote {row}")
             return False
         return True
 
     def resume(self, pool: str) -> None:
         """Resume the pool's suspended launches."""
-        if self._out_of_time(f"resume of {pool}"):
+        if self._out_of_time(Failure.RESUME, pool):
             return
         try:
             self.actuators.resume_launches(pool)
         except FAILED_CALL as error:
-            self._failed(f"resume of {pool}", error)
+            self._failed(Failure.RESUME, error, pool)
             return
         self._wrote("resume", pool, "suspended", "resumed")
 
     def size(self, pool: str, nodes: int) -> None:
         """Set the pool's desired size."""
-        if self._out_of_time(f"size of {pool}"):
+        if self._out_of_time(Failure.SIZE, pool):
             return
         try:
             self.actuators.set_desired(pool, nodes)
         except FAILED_CALL as error:
-            self._failed(f"size of {pool}", error)
+            self._failed(Failure.SIZE, error, pool)
             return
         self._wrote("size", pool, self.outcome.desired[pool], nodes)
         self.outcome.desired[pool] = nodes
 
-    def _out_of_time(self, what: str) -> bool:
+    def _out_of_time(self, what: Failure, subject: str = "") -> bool:
         if self.remaining() > 0:
             return False
-        self.outcome.failures.append(f"skipped: {what}: no time left in this tick")
+        left = what.told("no time left in this tick", subject)
+        self.outcome.failures.append(Failure.SKIPPED.told(left))
         return True
 
-    def _failed(self, what: str, error: Exception) -> None:
-        self.outcome.failures.append(f"{what}: {code_of(error)}")
+    def _failed(self, what: Failure, error: Exception, subject: str = "") -> None:
+        self.outcome.failures.append(what.told(code_of(error), subject))
+
+    def _overwritten(self, difference: str) -> None:
+        self.outcome.failures.append(Failure.FOREIGN_WEIGHTS.told(difference))
 
     def _wrote(self, what: str, subject: str, before: object, after: object) -> None:
-        self.outcome.writes.append({"what": what, "subject": subject, "before": before, "after": after})
+        self.outcome.writes.append(Write(what, subject, before, after))

@@ -7,9 +7,9 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from control_lambda.core import names
 from control_lambda.core.model import EvidenceKind, Mode
-from control_lambda.core.reasons import Code
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.core.record import Answer, DecisionRecord, Skipped
 from control_lambda.environment import Environment
-from control_lambda.loop import LEASE_HELD, Record
 
 Dimensions = Mapping[str, str]
 Metrics = Mapping[str, tuple[MetricUnit, float]]
@@ -29,43 +29,43 @@ _FLAGS: Final = (
 )
 
 
-def put_metrics(record: Record, environment: Environment) -> None:
+def put_metrics(answer: Answer, environment: Environment) -> None:
     """Put what the record says of the fleet, each unit and each pool."""
-    for dimensions, metrics in metrics_of(record, environment.cluster_name):
+    for dimensions, metrics in metrics_of(answer, environment.cluster_name):
         _put(environment.metric_namespace, dimensions, metrics)
 
 
-def metrics_of(record: Record, cluster_name: str) -> Iterator[tuple[Dimensions, Metrics]]:
-    """Every set of dimensions with its metrics (name to unit and value), as far as the record knows them.
+def metrics_of(answer: Answer, cluster_name: str) -> Iterator[tuple[Dimensions, Metrics]]:
+    """Every set of dimensions with its metrics (name to unit and value), as far as the answer knows them.
 
     Of the ticks that were skipped, only those that found the lease held are counted: the others came too
     late to say anything.
     """
     fleet = {names.FLEET: cluster_name}
-    if "skipped" in record:
-        if record["skipped"].startswith(LEASE_HELD):
+    if isinstance(answer, Skipped):
+        if answer.skipped.startswith(Skip.LEASE_HELD):
             yield fleet, {names.LEASE_HELD: (MetricUnit.Count, 1)}
         return
-    yield fleet, _of_fleet(record)
-    for name, unit in record["units"].items():
+    yield fleet, _of_fleet(answer)
+    for name, unit in answer.units.items():
         of_unit = {
-            names.WEIGHT: (MetricUnit.Count, unit["weight"]),
-            names.READY_NODES: (MetricUnit.Count, unit["ready"]),
+            names.WEIGHT: (MetricUnit.Count, unit.weight),
+            names.READY_NODES: (MetricUnit.Count, unit.ready),
         }
         yield {**fleet, names.UNIT: name}, of_unit
-    for name, pool in record["pools"].items():
+    for name, pool in answer.pools.items():
         of_pool = {
-            names.DESIRED_NODES: (MetricUnit.Count, pool["desired"]),
-            names.AVAILABLE: (MetricUnit.Count, int(pool["available"])),
-            names.NODE_GROUP_HELD: (MetricUnit.Count, int(_tells(record, Code.HELD, name))),
+            names.DESIRED_NODES: (MetricUnit.Count, pool.desired),
+            names.AVAILABLE: (MetricUnit.Count, int(pool.available)),
+            names.NODE_GROUP_HELD: (MetricUnit.Count, int(_tells(answer, Code.HELD, name))),
         }
         yield {**fleet, names.POOL: name}, of_pool
 
 
-def _of_fleet(record: Record) -> Metrics:
+def _of_fleet(record: DecisionRecord) -> Metrics:
     metrics: dict[str, tuple[MetricUnit, float]] = {
-        names.MODE: (MetricUnit.NoUnit, _MODES[Mode(record["mode"])]),
-        names.TICK_FAILURES: (MetricUnit.Count, len(record["failures"])),
+        names.MODE: (MetricUnit.NoUnit, _MODES[record.mode]),
+        names.TICK_FAILURES: (MetricUnit.Count, len(record.failures)),
         names.LEASE_HELD: (MetricUnit.Count, 0),
         names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
         names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
@@ -75,28 +75,28 @@ def _of_fleet(record: Record) -> Metrics:
     for metric, code in _FLAGS:
         metrics[metric] = (MetricUnit.Count, int(_tells(record, code)))
     for metric, key, unit in _FLEET_METRICS:
-        if record[key] is not None:
-            metrics[metric] = (unit, record[key])
+        if (figure := getattr(record, key)) is not None:
+            metrics[metric] = (unit, figure)
     return metrics
 
 
-def _tells(record: Record, code: Code, subject: str = "") -> bool:
-    return any(reason["code"] == code and reason["subject"] == subject for reason in record["reasons"])
+def _tells(record: DecisionRecord, code: Code, subject: str = "") -> bool:
+    return any(reason.code == code and reason.subject == subject for reason in record.reasons)
 
 
-def _reasons_with(code: Code, record: Record) -> int:
-    return sum(reason["code"] == code for reason in record["reasons"])
+def _reasons_with(code: Code, record: DecisionRecord) -> int:
+    return sum(reason.code == code for reason in record.reasons)
 
 
-def _is_overwritten(record: Record) -> bool:
+def _is_overwritten(record: DecisionRecord) -> bool:
     """Whether somebody else changed the weights: before this tick, or between its write and its read."""
     return _tells(record, Code.FOREIGN_WEIGHTS) or any(
-        failure.startswith(f"{Code.FOREIGN_WEIGHTS}:") for failure in record["failures"]
+        Failure.of(failure) is Failure.FOREIGN_WEIGHTS for failure in record.failures
     )
 
 
-def _pools_with(evidence: EvidenceKind, record: Record) -> int:
-    return sum(pool["evidence"] == evidence for pool in record["pools"].values())
+def _pools_with(evidence: EvidenceKind, record: DecisionRecord) -> int:
+    return sum(pool.evidence == evidence for pool in record.pools.values())
 
 
 def _put(namespace: str, dimensions: Dimensions, metrics: Metrics) -> None:

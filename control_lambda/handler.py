@@ -12,10 +12,13 @@ from aws_lambda_powertools import Logger
 
 from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import SLOWEST_CALL_SECONDS, AwsActuators, AwsSensors, Clients, MakeClient
+from control_lambda.core.model import plain
+from control_lambda.core.record import Answer
 from control_lambda.emf import put_metrics
 from control_lambda.environment import Environment
-from control_lambda.loop import Record, iso_time, tick
+from control_lambda.loop import tick
 from control_lambda.ports import Actuators, Memory, Sensors
+from control_lambda.trigger import iso_time
 
 TICK_SECONDS: Final = 20.0
 # After the moment in which the last write may begin there is time for a slow call and for the save. Should
@@ -60,21 +63,22 @@ def shared_ports() -> Ports:
     return Ports.connect(os.environ)
 
 
-def handler(event: Mapping[str, Any], context: object) -> Record:
-    """Run one tick; return and log its decision record.
+def handler(event: Mapping[str, Any], context: object) -> dict[str, Any]:
+    """Run one tick; return and log its decision record as plain JSON.
 
     Raises:
         ValueError: the event or the environment is malformed.
     """
     del context  # Lambda's own timeout is longer than the tick's budget
     ports = shared_ports()
-    record = run(event, ports)
+    answer = run(event, ports)
+    record: dict[str, Any] = plain(answer)
     logger.info("tick", record=record)
-    put_metrics(record, ports.environment)
+    put_metrics(answer, ports.environment)
     return record
 
 
-def run(event: Mapping[str, Any], ports: Ports) -> Record:
+def run(event: Mapping[str, Any], ports: Ports) -> Answer:
     """Run one tick over the ports, within the Lambda's time; an event without a time is now's.
 
     Raises:

@@ -1,7 +1,7 @@
 """What the loop needs from the world: something to sense with, act through and remember in.
 
-`aws` implements the ports with boto3, the twin in memory. Every call may raise; `loop` decides what
-a failure means.
+`aws` implements the ports with boto3, the twin in memory. Every call may raise one of `errors.FAILED_CALL`;
+`loop` decides what a failure means.
 """
 
 from collections.abc import Mapping, Sequence
@@ -80,13 +80,29 @@ class Actuators(Protocol):
         """Set the desired size of the pool's Auto Scaling group."""
         ...
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate a node; with `decrement` its group wants one less, else it launches another."""
+        ...
+
     def resume_launches(self, pool: str) -> None:
         """Resume the launches of the pool's Auto Scaling group."""
         ...
 
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Have the pool's Auto Scaling group swap no nodes to even out its zones."""
+        ...
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Let the pool's Auto Scaling group even out its zones again."""
+        ...
+
 
 class Memory(Protocol):
-    """Keeps the state under a lease, and the evidence that signals brings."""
+    """Keeps the state under a lease, and the evidence that signals brings.
+
+    While it does not answer, every method raises one of `errors.FAILED_CALL`, and nothing is known: neither
+    the state, nor whether evidence waits, nor who holds the lease, so that two ticks may run at a time.
+    """
 
     def acquire(self, at: float) -> Remembered:
         """Take the lease.

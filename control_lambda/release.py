@@ -21,9 +21,9 @@ from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.nodes import HEALTHY
 from control_lambda.aws.world import CONFIG, OBSERVE, MakeClient
 from control_lambda.core import names
+from control_lambda.core.reasons import Skip
 from control_lambda.environment import Environment
 from control_lambda.errors import is_missing
-from control_lambda.loop import LEASE_HELD
 from control_lambda.ports import LeaseHeldError
 
 # Longer than it takes to delete whatever could still start a tick; shorter than the quarter of an hour
@@ -129,7 +129,7 @@ class Release:
         """Run one tick; what it said, in one line."""
         while True:
             record = self._invoke_tick()
-            held = str(record.get("skipped", "")).startswith(LEASE_HELD)
+            held = str(record.get("skipped", "")).startswith(Skip.LEASE_HELD)
             if not held or remaining() <= 0:
                 return _said(record)
             self.wait(WAIT_SECONDS)
@@ -327,7 +327,7 @@ def _target_groups(rule: Rule) -> list[Mapping[str, Any]]:
 
 
 def _said(record: Mapping[str, Any]) -> str:
-    """What a tick's answer says about itself, in one line."""
+    """What a tick's answer says about itself, in one line; the tick may be of another version than this."""
     if "errorMessage" in record:
         return f"the tick failed: {record['errorMessage']}"
     if "skipped" in record:

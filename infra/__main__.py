@@ -122,29 +122,29 @@ def _estimate(settings: Settings, requests_per_minute: float | None) -> int:
     rpm = DEFAULT_RPM if requests_per_minute is None else requests_per_minute
     if not 0 <= rpm < float("inf"):
         raise InputError(f"--requests-per-minute: {rpm:g}; valid: a number from 0 on")
-    found = estimate(settings, rpm)
+    month = estimate(settings, rpm)
     console = Console()
     if console.is_terminal:
-        console.print(_table(found))
+        console.print(_table(month))
     else:
-        _say(*_plain_lines(found))
-    _say(*(f"- {assumption}" for assumption in found.assumptions))
+        _say(*_plain_lines(month))
+    _say(*(f"- {assumption}" for assumption in month.assumptions))
     return 0
 
 
-def _table(found: "Estimate") -> Table:
-    table = Table(title=f"USD per month in {found.region}")
+def _table(month: "Estimate") -> Table:
+    table = Table(title=f"USD per month in {month.region}")
     table.add_column("part")
     table.add_column("nodes", justify="right")
     for column in ("minimum", "typical", "maximum"):
         table.add_column(column, justify="right")
-    for line in found.pools:
+    for line in month.pools:
         table.add_row(*_cells(line))
     table.add_section()
-    for line in found.fixed:
+    for line in month.fixed:
         table.add_row(*_cells(line))
     table.add_section()
-    table.add_row(*_cells(found.total), style="bold")
+    table.add_row(*_cells(month.total), style="bold")
     return table
 
 
@@ -153,9 +153,9 @@ def _cells(line: "Line") -> tuple[str, ...]:
     return (line.name, nodes, *(f"{usd:,.2f}" for usd in (line.minimum, line.typical, line.maximum)))
 
 
-def _plain_lines(found: "Estimate") -> list[str]:
+def _plain_lines(month: "Estimate") -> list[str]:
     """Tab-separated: part, minimum, typical, maximum."""
-    lines = (*found.pools, *found.fixed, found.total)
+    lines = (*month.pools, *month.fixed, month.total)
     return [f"{line.name}\t{line.minimum:.2f}\t{line.typical:.2f}\t{line.maximum:.2f}" for line in lines]
 
 
@@ -188,11 +188,11 @@ def _preflight(settings: Settings) -> int:
     from infra.before_deploy.preflight import NoAccessError, findings
 
     try:
-        found = findings(settings)
+        told = findings(settings)
     except NoAccessError as error:
         raise InputError(str(error)) from None
-    _say(*(finding.line for finding in found))
-    failures = sum(finding.fails for finding in found)
+    _say(*(finding.line for finding in told))
+    failures = sum(finding.fails for finding in told)
     what = f"{failures} of these" if failures else "nothing found that"
     _say(f"{settings.stack_name} in {settings.region}: {what} would fail the deploy")
     return FAILED if failures else 0

@@ -36,6 +36,23 @@ CLOCKS = frozenset(
 )
 DOORS = frozenset({"input", "open", "print"})
 
+# A module for every room that a test breaks a rule of, or is needed to break one.
+SMALL_HOUSE = {
+    "control_lambda/core/fleet.py": "import json\n\nimport pydantic\n",
+    "control_lambda/core/demand/worth.py": "from control_lambda.core import fleet\n",
+    "control_lambda/ports.py": "from control_lambda.core import fleet\n",
+    "control_lambda/fleet_file.py": "import yaml\n",
+    "control_lambda/aws/world.py": "import boto3\n",
+    "control_lambda/loop.py": "from control_lambda import ports\n",
+    "control_lambda/handler.py": "from control_lambda import ports\n",
+    "twin/world/plant.py": "import numpy\n\nfrom control_lambda import ports\n",
+    "twin/steering/replay.py": "from twin.world import plant\n",
+    "containers/router/matching.py": "import numpy\n",
+    "infra/catalog.py": "from control_lambda.core import fleet\n",
+    "infra/settings.py": "from control_lambda import fleet_file\nfrom infra import catalog\n",
+    "infra/network.py": "import aws_cdk\n\nfrom infra import settings\n",
+}
+
 
 def module_name(path: Path) -> str:
     """The dotted name of the module in the file `path`, relative to the checkout."""
@@ -135,19 +152,8 @@ def write_module(root: Path, path: str, source: str) -> None:
 def small_house(tmp_path: Path) -> Path:
     """A house in order, with the project's own contracts, for a test to break."""
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text("utf-8"), "utf-8")
-    write_module(tmp_path, "control_lambda/core/fleet.py", "import json\n\nimport pydantic\n")
-    write_module(tmp_path, "control_lambda/ports.py", "from control_lambda.core import fleet\n")
-    write_module(tmp_path, "control_lambda/fleet_file.py", "import yaml\n")
-    write_module(tmp_path, "control_lambda/aws.py", "import boto3\n")
-    write_module(tmp_path, "control_lambda/loop.py", "from control_lambda import ports\n")
-    write_module(tmp_path, "control_lambda/handler.py", "from control_lambda import ports\n")
-    write_module(tmp_path, "twin/plant.py", "import numpy\n\nfrom control_lambda import ports\n")
-    write_module(tmp_path, "containers/router/matching.py", "import numpy\n")
-    write_module(tmp_path, "infra/catalog.py", "from control_lambda.core import fleet\n")
-    write_module(
-        tmp_path, "infra/settings.py", "from control_lambda import fleet_file\nfrom infra import catalog\n"
-    )
-    write_module(tmp_path, "infra/network.py", "import aws_cdk\n\nfrom infra import settings\n")
+    for path, source in SMALL_HOUSE.items():
+        write_module(tmp_path, path, source)
     return tmp_path
 
 
@@ -172,22 +178,22 @@ def test_a_house_in_order_passes(small_house: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("control_lambda/core/demand.py", "import boto3\n"),
-        ("control_lambda/core/demand.py", "import numpy as np\n"),
-        ("control_lambda/core/demand.py", "import pydantic\n"),
-        ("control_lambda/core/demand.py", "import time\n"),
-        ("control_lambda/core/demand.py", "def f():\n    from os import environ\n"),
-        ("control_lambda/core/demand.py", "import random\n"),
-        ("control_lambda/core/demand.py", "from urllib import request\n"),
-        ("control_lambda/core/demand.py", "from control_lambda import ports\n"),
-        ("control_lambda/core/demand.py", "from .. import ports\n"),
-        ("control_lambda/core/demand.py", "from datetime import datetime\nx = datetime.now()\n"),
-        ("control_lambda/core/demand.py", "x = open('fleet.yaml')\n"),
-        ("control_lambda/loop.py", "from twin import plant\n"),
+        ("control_lambda/core/demand/counts.py", "import boto3\n"),
+        ("control_lambda/core/demand/counts.py", "import numpy as np\n"),
+        ("control_lambda/core/demand/counts.py", "import pydantic\n"),
+        ("control_lambda/core/demand/counts.py", "import time\n"),
+        ("control_lambda/core/demand/counts.py", "def f():\n    from os import environ\n"),
+        ("control_lambda/core/demand/counts.py", "import random\n"),
+        ("control_lambda/core/demand/counts.py", "from urllib import request\n"),
+        ("control_lambda/core/demand/counts.py", "from control_lambda import ports\n"),
+        ("control_lambda/core/demand/counts.py", "from ... import ports\n"),
+        ("control_lambda/core/demand/counts.py", "from datetime import datetime\nx = datetime.now()\n"),
+        ("control_lambda/core/demand/counts.py", "x = open('fleet.yaml')\n"),
+        ("control_lambda/loop.py", "from twin.world import plant\n"),
         ("control_lambda/loop.py", "import infra.stack\n"),
-        ("twin/replay.py", "import infra\n"),
-        ("infra/network.py", "from twin import plant\n"),
-        ("twin/replay.py", "from containers.serving import server\n"),
+        ("twin/steering/other.py", "import infra\n"),
+        ("infra/network.py", "from twin.world import plant\n"),
+        ("twin/steering/other.py", "from containers.serving import server\n"),
         ("infra/stack.py", "from control_lambda import aws\n"),
         ("containers/router/proxy.py", "from control_lambda.core import names\n"),
         ("app.py", "import control_lambda\n"),
@@ -202,12 +208,12 @@ def test_a_broken_rule_is_reported_with_its_place(small_house: Path, path: str, 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
-        ("twin/embedded.py", "from control_lambda import handler, fleet_file\nimport moto\n"),
+        ("twin/cloud/embedded.py", "from control_lambda import handler, fleet_file\nimport moto\n"),
         ("infra/stack.py", "from control_lambda.fleet_file import load_fleet\nimport infra.network\n"),
         ("containers/router/proxy.py", "from containers.router import matching\n"),
-        ("twin/mixes.py", "from containers.router.matching import assign\n"),
+        ("twin/mixes/central.py", "from containers.router.matching import assign\n"),
         ("app.py", "from infra.stack import Stack\n"),
-        ("control_lambda/core/demand.py", "def f(forecast):\n    return forecast.now\n"),
+        ("control_lambda/core/demand/counts.py", "def f(forecast):\n    return forecast.now\n"),
     ],
 )
 def test_an_arrow_of_the_house_is_allowed(small_house: Path, path: str, source: str) -> None:
@@ -219,20 +225,31 @@ def test_an_arrow_of_the_house_is_allowed(small_house: Path, path: str, source: 
 @pytest.mark.parametrize(
     ("path", "source", "contract"),
     [
-        ("control_lambda/signals.py", "from twin import plant\n", "The twin imports"),
+        ("control_lambda/signals.py", "from twin.world import plant\n", "The twin imports"),
         (
             "control_lambda/signals.py",
             "from control_lambda import fleet_file\n",
             "no handler imports fleet_file",
         ),
-        ("control_lambda/aws.py", "from control_lambda import handler\n", "imports run downwards"),
-        ("control_lambda/aws.py", "from control_lambda import loop\n", "The loop and the AWS"),
+        ("control_lambda/aws/world.py", "from control_lambda import handler\n", "imports run downwards"),
+        ("control_lambda/aws/world.py", "from control_lambda import loop\n", "The loop and the AWS"),
         ("control_lambda/loop.py", "from control_lambda import aws\n", "The loop and the AWS"),
-        ("control_lambda/core/demand.py", "import boto3\n", "The core imports no AWS"),
+        ("control_lambda/core/demand/counts.py", "import boto3\n", "The core imports no AWS"),
         ("control_lambda/loop.py", "import scipy\n", "heavy libraries"),
         ("control_lambda/elsewhere.py", "", "imports run downwards"),
+        ("control_lambda/core/elsewhere.py", "", "A decision is made of rooms"),
+        (
+            "control_lambda/core/fleet.py",
+            "from control_lambda.core.demand import worth\n",
+            "A decision is made",
+        ),
+        ("control_lambda/aws/elsewhere.py", "", "each AWS subject stands alone"),
+        ("twin/elsewhere.py", "", "The twin's world knows nothing"),
+        ("twin/world/plant.py", "from twin.steering import replay\n", "The twin's world knows nothing"),
+        ("infra/elsewhere.py", "", "The stack is composed of rooms"),
+        ("infra/catalog.py", "from infra import network\n", "The stack is composed of rooms"),
         ("control_lambda/loop.py", "from infra import catalog\n", "nothing imports infra"),
-        ("twin/replay.py", "from infra import catalog\n", "nothing imports infra"),
+        ("twin/steering/other.py", "from infra import catalog\n", "nothing imports infra"),
         ("infra/network.py", "from control_lambda import ports\n", "infra shares only"),
         ("infra/settings.py", "import aws_cdk\n", "without starting the CDK"),
     ],

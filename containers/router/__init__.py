@@ -1,0 +1,1 @@
+"""Which node should a query go to? `matching` decides, purely; around it stands the proxy that asks."""

@@ -11,6 +11,7 @@ from aiohttp import (
     ClientResponse,
     ClientSession,
     ClientTimeout,
+    ConnectionTimeoutError,
     DummyCookieJar,
     ServerTimeoutError,
     TCPConnector,
@@ -121,7 +122,7 @@ def _told_as_ours(url: str) -> Iterator[None]:
     """The client library's errors in this module's terms."""
     try:
         yield
-    except ClientConnectorError as error:
+    except (ClientConnectorError, ConnectionTimeoutError) as error:
         raise PodLostError(f"{url}: {error}", was_sent=False) from error
     except ServerTimeoutError as error:
         raise PodSilentError(f"{url}: {error}") from error

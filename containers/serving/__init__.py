@@ -1,0 +1,1 @@
+"""How does a pod turn a prompt into pictures, on whatever accelerator it has, and when does it refuse?"""

@@ -2,23 +2,43 @@
 
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as NotAnsweredError
-from dataclasses import dataclass
-from typing import Generic, ParamSpec, TypeVar
+from typing import Generic, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from control_lambda.errors import FAILED_CALL, code_of
 
 Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 Arguments = ParamSpec("Arguments")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked(Generic[Answer]):
+class Pending(Protocol[Answer_co]):
+    """What a call will answer: of `concurrent.futures.Future` what is needed here."""
+
+    def result(self, timeout: float | None = None) -> Answer_co:
+        """The answer, or what the call raised."""
+        ...
+
+    def cancel(self) -> bool:
+        """Call no more."""
+        ...
+
+
+class Executor(Protocol):
+    """What makes calls: of `concurrent.futures.Executor` what is needed here."""
+
+    def submit(
+        self, call: Callable[Arguments, Answer], /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Pending[Answer]:
+        """Start a call."""
+        ...
+
+
+class Asked(NamedTuple, Generic[Answer]):
     """A call on its way, and the name by which its failure is told."""
 
     name: str
-    future: Future[Answer]
+    pending: Pending[Answer]
 
 
 class Calls:
@@ -42,10 +62,10 @@ class Calls:
     def answer(self, asked: Asked[Answer]) -> Answer | None:
         """The call's answer; None, and a failure, when AWS refused it or it is late."""
         try:
-            return asked.future.result(max(self._deadline - time.monotonic(), 0.0))
+            return asked.pending.result(max(self._deadline - time.monotonic(), 0.0))
         except FAILED_CALL as error:
             self.failures.append(f"{asked.name}: {code_of(error)}")
         except NotAnsweredError:
-            asked.future.cancel()
+            asked.pending.cancel()
             self.failures.append(f"{asked.name}: not answered in time")
         return None

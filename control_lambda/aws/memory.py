@@ -27,8 +27,14 @@ LEASE_SECONDS: Final = 45.0  # longer than Lambda's timeout of 30 s, shorter tha
 LEASE_AHEAD_SECONDS: Final = 900.0
 BUILT: Final = "SUCCEEDED"  # CodeBuild's word
 MAX_EVIDENCE: Final = 500  # about 100 KB of the item's 400 KB
+# The first write may know too little of the item; the second has been told.
+ATTEMPTS: Final = 3
 
 Item = Mapping[str, Any]
+
+
+class NotSavedError(Exception):
+    """The table refuses a write again and again, and what it shows of the item does not say why."""
 
 
 class DynamoMemory:
@@ -82,28 +88,41 @@ class DynamoMemory:
         return self._remembered(answer["Attributes"])
 
     def save(self, state: State, seen: Sequence[Evidence]) -> None:
-        """Save the state, forget all evidence and release the lease, if all evidence was `seen`."""
+        """Save the state, forget all evidence and release the lease, if all evidence was `seen`.
+
+        Raises:
+            LeaseLostError: another tick took the lease.
+            NewEvidenceError: evidence beyond `seen` has arrived; the lease is still held.
+            NotSavedError: neither of them, and yet the table refuses.
+        """
         text = state_to_json(state)
-        try:
-            self._update(
-                "SET #state = :state, version = if_not_exists(version, :zero) + :one, evidence = :none "
-                "REMOVE lease_token, lease_until",
-                # Evidence is only ever added under our lease: no more of it means nothing new.
-                "lease_token = :token AND (attribute_not_exists(evidence) OR size(evidence) <= :known)",
-                {
-                    ":state": {"S": text},
-                    ":zero": {"N": "0"},
-                    ":one": {"N": "1"},
-                    ":none": {"M": {}},
-                    ":token": {"S": self._token},
-                    ":known": {"N": str(self._known)},
-                },
-                {"#state": "state"},
-            )
-        except ClientError as error:
-            if not is_conflict(error):
-                raise
-            self._explain(item_of(error), state, text, seen)
+        for _ in range(ATTEMPTS):
+            try:
+                self._update(
+                    "SET #state = :state, version = if_not_exists(version, :zero) + :one, evidence = :none "
+                    "REMOVE lease_token, lease_until",
+                    # Evidence is only ever added under our lease: no more of it means nothing new.
+                    "lease_token = :token AND (attribute_not_exists(evidence) OR size(evidence) <= :known)",
+                    {
+                        ":state": {"S": text},
+                        ":zero": {"N": "0"},
+                        ":one": {"N": "1"},
+                        ":none": {"M": {}},
+                        ":token": {"S": self._token},
+                        ":known": {"N": str(self._known)},
+                    },
+                    {"#state": "state"},
+                )
+            except ClientError as error:
+                if not is_conflict(error):
+                    raise
+                if self._is_saved(item_of(error), text, seen):
+                    return
+            else:
+                return
+        raise NotSavedError(
+            f"the state was refused {ATTEMPTS} times, though the lease is ours and nothing is new"
+        )
 
     def release(self) -> None:
         """Give the lease back unless another tick has taken it."""
@@ -139,33 +158,45 @@ class DynamoMemory:
         return False
 
     def put_build(self, project: str, status: str) -> None:
-        """Remember how the project's latest build stands; one that has succeeded once stays built."""
+        """Remember how the project's latest build stands; one that has succeeded once stays built.
+
+        Raises:
+            NotSavedError: the table refuses it for no reason.
+        """
         condition = "attribute_exists(builds)"
         values = {":status": {"S": status}}
         if status != BUILT:
             condition += " AND (attribute_not_exists(builds.#project) OR builds.#project <> :built)"
             values[":built"] = {"S": BUILT}
-        try:
-            self._update("SET builds.#project = :status", condition, values, {"#project": project})
-        except ClientError as error:
-            if not is_conflict(error):
-                raise
-            if "builds" not in item_of(error):
+        for _ in range(ATTEMPTS):
+            try:
+                self._update("SET builds.#project = :status", condition, values, {"#project": project})
+            except ClientError as error:
+                if not is_conflict(error):
+                    raise
+                if "builds" in item_of(error):
+                    return
                 self._update("SET builds = if_not_exists(builds, :none)", "", {":none": {"M": {}}})
-                self.put_build(project, status)
+            else:
+                return
+        raise NotSavedError(f"the build was refused {ATTEMPTS} times, though nothing speaks against it")
 
-    def _explain(self, item: Item, state: State, text: str, seen: Sequence[Evidence]) -> None:
-        """Tell why a save was refused."""
+    def _is_saved(self, item: Item, text: str, seen: Sequence[Evidence]) -> bool:
+        """Whether the refused save had gone through before; False to try again, knowing the item better.
+
+        Raises:
+            LeaseLostError, NewEvidenceError: why it was refused.
+        """
         token = item.get("lease_token", {}).get("S")
         if token != self._token:
             if token is None and item.get("state", {}).get("S") == text:
-                return  # this very save, whose answer was lost, had gone through
+                return True  # this very save, whose answer was lost
             raise LeaseLostError
         remembered = self._remembered(item)
         arrived = [evidence for evidence in remembered.evidence if evidence not in seen]
         if arrived:
             raise NewEvidenceError(arrived)
-        self.save(state, seen)
+        return False
 
     def _remembered(self, item: Item) -> Remembered:
         stored = item.get("evidence", {}).get("M", {})

@@ -5,10 +5,11 @@ the hours in which a price still counts as known. Each asks for everything in on
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from control_lambda.aws.validity import is_count, is_price
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, Minute
@@ -20,6 +21,10 @@ MINUTE_SECONDS: Final = 60
 WINDOW_SECONDS: Final = 17 * MINUTE_SECONDS
 # Prices are put every hour. For a day the last good one beats the dated price of the fleet's file.
 PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
+# What is no count or no price is told while it is new: this long covers the tick that first saw it, counts
+# being up to three minutes late.
+NEW_COUNT_SECONDS: Final = 4 * MINUTE_SECONDS
+NEW_PRICE_SECONDS: Final = 2 * MINUTE_SECONDS
 
 # The kinds that signals reads from refused launches; the others are not counted in CapacityErrors.
 REFUSALS: Final = (
@@ -36,11 +41,23 @@ Points = dict[int, float]  # start of the period (epoch seconds) to value
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The last minutes: per unit, without a target, and the launches refused in them."""
+    """The last minutes: per unit, without a target, and the launches refused in them.
+
+    `invalid` tells what came that can be no count; it counts as not having come.
+    """
 
     minutes: Mapping[str, tuple[Minute, ...]]
     untargeted: Mapping[int, float]
     refused: tuple[Evidence, ...]
+    invalid: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The latest good price (USD per node and hour) by pool; `invalid` tells what came since and is none."""
+
+    known: Mapping[str, float] = field(default_factory=dict)
+    invalid: tuple[str, ...] = ()
 
 
 class MetricsReader:
@@ -60,7 +77,7 @@ class MetricsReader:
         queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
         queries += self._untargeted_queries(fleet)
         queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in REFUSALS]
-        points = self._read(queries, at, WINDOW_SECONDS)
+        points, invalid = valid_counts(self._read(queries, at, WINDOW_SECONDS), at)
         return Counts(
             {name: _minutes(name, points) for name in deployed},
             _summed(
@@ -74,10 +91,11 @@ class MetricsReader:
                 for minute, count in sorted(points.get(_id("refused", pool.name, kind), {}).items())
                 if count > 0
             ),
+            invalid,
         )
 
-    def prices(self, fleet: Fleet, at: float) -> Mapping[str, float]:
-        """The latest price (USD per hour) of each pool of which one is known.
+    def prices(self, fleet: Fleet, at: float) -> Prices:
+        """The latest price of each pool of which one is known.
 
         Raises:
             IncompleteAnswerError: some queries were not answered.
@@ -85,8 +103,7 @@ class MetricsReader:
         queries = [self._price_query(pool.name) for pool in fleet.pools]
         # One minute more than the whole ones: a price put in this minute is known.
         points = self._read(queries, at + MINUTE_SECONDS, PRICE_WINDOW_SECONDS)
-        known = {pool.name: points.get(_id("price", pool.name), {}) for pool in fleet.pools}
-        return {pool: prices[max(prices)] for pool, prices in known.items() if prices}
+        return valid_prices({pool.name: points.get(_id("price", pool.name), {}) for pool in fleet.pools}, at)
 
     def _unit_queries(self, unit: str, fleet: Fleet) -> list[dict[str, Any]]:
         percentile = f"p{fleet.objective.percentile:g}"
@@ -170,6 +187,37 @@ class MetricsReader:
             if not answer.get("NextToken"):
                 return points
             more = {"NextToken": answer["NextToken"]}
+
+
+def valid_counts(points: Mapping[str, Points], at: float) -> tuple[dict[str, Points], tuple[str, ...]]:
+    """The points that can be counts, and a line about those new at `at` that cannot."""
+    valid = {
+        name: {minute: value for minute, value in series.items() if is_count(value)}
+        for name, series in points.items()
+    }
+    refused = [
+        f"{value:g} of {name}"
+        for name, series in points.items()
+        for minute, value in series.items()
+        if minute not in valid[name] and minute > at - NEW_COUNT_SECONDS - MINUTE_SECONDS
+    ]
+    if not refused:
+        return valid, ()
+    return valid, (f"metrics: {len(refused)} refused, such as {refused[0]}; valid: finite, 0 or more",)
+
+
+def valid_prices(points: Mapping[str, Points], at: float) -> Prices:
+    """The latest of each pool's points that can be a price, and a line where a later, new one cannot."""
+    known: dict[str, float] = {}
+    invalid: list[str] = []
+    for pool, series in points.items():
+        good = [minute for minute, value in series.items() if is_price(value)]
+        if good:
+            known[pool] = series[max(good)]
+        latest = max(series, default=None)
+        if latest is not None and latest not in good and latest > at - NEW_PRICE_SECONDS:
+            invalid.append(f"prices: {pool}: {series[latest]:g} refused; valid: finite, above 0")
+    return Prices(known, tuple(invalid))
 
 
 # Minute's fields and what fills them; no statistic: the objective's percentile.

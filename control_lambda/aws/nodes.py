@@ -1,64 +1,40 @@
-"""What the node groups, their Auto Scaling groups and their targets hold, joined into pools.
+"""Reads node groups, their Auto Scaling groups, instances and targets, each as `joining` takes it.
 
-A node is ready when it is InService in its group and a target with one of its addresses is healthy.
+The number of calls grows with the pools and units of the fleet, and with pages, never with its nodes.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
-from control_lambda.aws.calls import Asked, Calls
+from botocore.exceptions import ClientError
+
+from control_lambda.aws.joining import Group, Instance, Member, NodeGroup, Target, best_of
 from control_lambda.core import names
-from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, PoolSignals
+from control_lambda.core.model import DELETED, Evidence, Suspension, TargetHealth
 from control_lambda.environment import Environment
-from control_lambda.errors import kind_of_refusal
+from control_lambda.errors import is_missing, kind_of_refusal
 
 ACTIVITY_SECONDS: Final = 900.0  # older refusals have been seen by an earlier tick
 ACTIVITIES_READ: Final = 10  # latest first; one refusal tells as much as many
-# A health issue carries no time: it counts as observed once in this period, not anew in every tick.
-ISSUE_SECONDS: Final = 900.0
 
 HEALTHY: Final = "healthy"
+ANOMALOUS: Final = "anomalous"
 IN_SERVICE: Final = "InService"
 PENDING: Final = "Pending"
+TERMINATING: Final = "Terminating"
 LAUNCH: Final = "Launch"
+REBALANCE: Final = "AZRebalance"
+# What AWS writes for SuspendProcesses, whoever called it; anything else was AWS's own doing.
+USER_SUSPENDED: Final = "User suspended"
 
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """An EC2 instance of the cluster: every private address of it, and when it was launched."""
-
-    addresses: frozenset[str]
-    launched_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A pool's Auto Scaling group; `members` maps instance ids to whether they are InService."""
-
-    name: str
-    desired: int
-    members: Mapping[str, bool]
-    suspended: bool
-
-
-@dataclass(frozen=True, slots=True)
-class NodeGroup:
-    """A pool's EKS node group: whether it can be changed, and EKS's health issues (code, text)."""
-
-    active: bool
-    issues: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Nodes:
-    """Every pool that could be read: its signals, its Auto Scaling group's name, and refused launches."""
-
-    pools: Mapping[str, PoolSignals]
-    group_names: Mapping[str, str]
-    evidence: tuple[Evidence, ...]
+_HEALTHS: Final[Mapping[str, TargetHealth]] = {
+    "initial": TargetHealth.INITIAL,
+    HEALTHY: TargetHealth.HEALTHY,
+    "unhealthy": TargetHealth.UNHEALTHY,
+    "unhealthy.draining": TargetHealth.DRAINING,
+    "draining": TargetHealth.DRAINING,
+}
 
 
 class NodesReader:
@@ -78,69 +54,6 @@ class NodesReader:
         self._eks = eks
         self._environment = environment
         self._of_cluster = {"Name": f"tag:{names.CLUSTER_TAG}", "Values": [environment.cluster_name]}
-
-    def read(self, calls: Calls, fleet: Fleet, asked_prices: Asked[Mapping[str, float]], at: float) -> Nodes:
-        """Read every pool of the fleet; a pool of which something essential is missing is left out."""
-        asked_instances = calls.ask("instances", self.instances)
-        asked_groups = calls.ask("groups", self.groups)
-        asked_healthy = self._ask_healthy(calls, fleet)
-        asked_node_groups = self._ask_node_groups(calls, fleet)
-        prices = calls.answer(asked_prices) or {}
-        instances, groups = calls.answer(asked_instances), calls.answer(asked_groups)
-        healthy = {unit: calls.answer(asked) for unit, asked in asked_healthy.items()}
-        node_groups = {pool: calls.answer(asked) for pool, asked in asked_node_groups.items()}
-        if instances is None or groups is None:
-            return Nodes({}, {}, ())
-        missing = [pool.name for pool in fleet.pools if pool.name not in groups]
-        calls.failures.extend(f"{pool}: no Auto Scaling group" for pool in missing)
-        pools = {
-            pool.name: pool_signals(
-                groups[pool.name], node_groups[pool.name], instances, targets, prices.get(pool.name), at
-            )
-            for pool in fleet.pools
-            if pool.name in groups and (targets := healthy.get(pool.unit)) is not None
-        }
-        return Nodes(
-            pools,
-            {pool: group.name for pool, group in groups.items()},
-            self._refusals(calls, pools, groups, node_groups, at),
-        )
-
-    def _ask_healthy(self, calls: Calls, fleet: Fleet) -> dict[str, Asked[frozenset[str]]]:
-        return {
-            unit.name: calls.ask(f"target-health {unit.name}", self.healthy_addresses, unit.name)
-            for unit in fleet.units
-            if unit.name in self._environment.units
-        }
-
-    def _ask_node_groups(self, calls: Calls, fleet: Fleet) -> dict[str, Asked[NodeGroup]]:
-        return {
-            pool.name: calls.ask(f"node-group {pool.name}", self.node_group, pool.name)
-            for pool in fleet.pools
-            if pool.name in self._environment.node_group_of
-        }
-
-    def _refusals(
-        self,
-        calls: Calls,
-        pools: Mapping[str, PoolSignals],
-        groups: Mapping[str, Group],
-        node_groups: Mapping[str, NodeGroup | None],
-        at: float,
-    ) -> tuple[Evidence, ...]:
-        """Why the pools that hold fewer nodes than they want do: the group's word, or else EKS's."""
-        asked = {
-            pool: calls.ask(f"scaling-activities {pool}", self.refusals, pool, groups[pool].name, at)
-            for pool, signals in pools.items()
-            if signals.desired > signals.in_service
-        }
-        found: list[Evidence] = []
-        for pool, waiting in asked.items():
-            node_group = node_groups[pool]
-            told = () if node_group is None else health_evidence(pool, node_group, at)
-            refused = calls.answer(waiting)
-            found.extend(refused or told)
-        return tuple(found)
 
     def instances(self) -> dict[str, Instance]:
         """Every pending or running instance of the cluster, by id."""
@@ -166,33 +79,40 @@ class NodesReader:
                 tags = {tag["Key"]: tag["Value"] for tag in raw["Tags"]}
                 pool = self._environment.pool_of.get(tags.get(names.NODE_GROUP_TAG, ""))
                 if pool is not None:
-                    found[pool] = _group(raw)
+                    found[pool] = group_of(raw)
         return found
 
-    def healthy_addresses(self, unit: str) -> frozenset[str]:
-        """The addresses of the unit's healthy targets."""
-        arn = self._environment.units[unit].target_group_arn
-        answer = self._elbv2.describe_target_health(TargetGroupArn=arn)
-        return frozenset(
-            target["Target"]["Id"]
-            for target in answer["TargetHealthDescriptions"]
-            if target["TargetHealth"]["State"] == HEALTHY
+    def targets(self, unit: str) -> dict[str, Target]:
+        """The unit's targets by address."""
+        answer = self._elbv2.describe_target_health(
+            TargetGroupArn=self._environment.units[unit].target_group_arn, Include=["AnomalyDetection"]
         )
+        found: dict[str, Target] = {}
+        for raw in answer["TargetHealthDescriptions"]:
+            address, target = raw["Target"]["Id"], _target(raw)
+            found[address] = best_of((found[address], target)) if address in found else target
+        return found
 
     def node_group(self, pool: str) -> NodeGroup:
         """The pool's EKS node group."""
-        answer = self._eks.describe_nodegroup(
-            clusterName=self._environment.cluster_name, nodegroupName=self._environment.node_group_of[pool]
-        )
+        try:
+            answer = self._eks.describe_nodegroup(
+                clusterName=self._environment.cluster_name,
+                nodegroupName=self._environment.node_group_of[pool],
+            )
+        except ClientError as error:
+            if is_missing(error):
+                return NodeGroup(DELETED)
+            raise
         raw = answer["nodegroup"]
         issues = raw.get("health", {}).get("issues", [])
         return NodeGroup(
-            raw["status"] == "ACTIVE",
-            tuple((issue.get("code", ""), issue.get("message", "")) for issue in issues),
+            raw["status"],
+            tuple(kind_of_refusal(issue.get("message", ""), issue.get("code", "")) for issue in issues),
         )
 
     def refusals(self, pool: str, group: str, at: float) -> tuple[Evidence, ...]:
-        """The launches of the pool's group that failed within the last quarter of an hour."""
+        """The launches of the pool's group that failed within the last quarter of an hour, latest first."""
         answer = self._autoscaling.describe_scaling_activities(
             AutoScalingGroupName=group, MaxRecords=ACTIVITIES_READ
         )
@@ -209,39 +129,37 @@ class NodesReader:
         )
 
 
-def health_evidence(pool: str, node_group: NodeGroup, at: float) -> tuple[Evidence, ...]:
-    """EKS's health issues as evidence."""
-    observed = at // ISSUE_SECONDS * ISSUE_SECONDS
-    return tuple(Evidence(pool, kind_of_refusal(text, code), observed) for code, text in node_group.issues)
-
-
-def pool_signals(
-    group: Group,
-    node_group: NodeGroup | None,
-    instances: Mapping[str, Instance],
-    healthy: frozenset[str],
-    price: float | None,
-    at: float,
-) -> PoolSignals:
-    """Join what was read of one pool; an instance that EC2 does not show yet was launched just now."""
-    ready = frozenset(
-        identity
-        for identity, in_service in group.members.items()
-        if in_service and identity in instances and instances[identity].addresses & healthy
-    )
-    starting = {
-        identity: instances[identity].launched_at if identity in instances else at
-        for identity in group.members
-        if identity not in ready
+def group_of(raw: Mapping[str, Any]) -> Group:
+    """An Auto Scaling group as DescribeAutoScalingGroups shows it."""
+    states = [member["LifecycleState"] for member in raw["Instances"]]
+    reasons = {
+        process["ProcessName"]: process.get("SuspensionReason", "") for process in raw["SuspendedProcesses"]
     }
-    return PoolSignals(
-        desired=group.desired,
-        ready=ready,
-        starting=starting,
-        held=node_group is not None and not node_group.active,
-        suspended=group.suspended,
-        price=price,
+    return Group(
+        name=raw["AutoScalingGroupName"],
+        desired=raw["DesiredCapacity"],
+        maximum=raw["MaxSize"],
+        members={
+            member["InstanceId"]: Member(member.get("AvailabilityZone", ""), state == IN_SERVICE)
+            for member, state in zip(raw["Instances"], states, strict=True)
+            if state == IN_SERVICE or state.startswith(PENDING)
+        },
+        terminating=sum(state.startswith(TERMINATING) for state in states),
+        launch_suspended=_suspension(reasons.get(LAUNCH), Suspension.PERSON),
+        rebalance_suspended=_suspension(reasons.get(REBALANCE), Suspension.LOOP_OR_PERSON),
     )
+
+
+def _suspension(reason: str | None, by_call: Suspension) -> Suspension:
+    """Who suspended a process for that reason (None: it is not); `by_call` are those who may have called."""
+    if reason is None:
+        return Suspension.NONE
+    return by_call if reason.startswith(USER_SUSPENDED) else Suspension.AWS
+
+
+def _target(raw: Mapping[str, Any]) -> Target:
+    health = _HEALTHS.get(raw["TargetHealth"]["State"], TargetHealth.NONE)
+    return Target(health, raw.get("AnomalyDetection", {}).get("Result") == ANOMALOUS)
 
 
 def _addresses(raw: Mapping[str, Any]) -> frozenset[str]:
@@ -252,16 +170,6 @@ def _addresses(raw: Mapping[str, Any]) -> frozenset[str]:
         for interface in raw.get("NetworkInterfaces", [])
         for address in interface.get("PrivateIpAddresses", [])
     )
-
-
-def _group(raw: Mapping[str, Any]) -> Group:
-    members = {
-        member["InstanceId"]: member["LifecycleState"] == IN_SERVICE
-        for member in raw["Instances"]
-        if member["LifecycleState"] == IN_SERVICE or member["LifecycleState"].startswith(PENDING)
-    }
-    suspended = any(process["ProcessName"] == LAUNCH for process in raw["SuspendedProcesses"])
-    return Group(raw["AutoScalingGroupName"], raw["DesiredCapacity"], members, suspended)
 
 
 def _zone(activity: Mapping[str, Any]) -> str:

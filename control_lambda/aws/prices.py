@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from statistics import fmean
 from typing import Any, Final
 
+from control_lambda.aws.validity import is_price
 from control_lambda.core.fleet import Fleet, Pool
 from control_lambda.errors import FAILED_CALL, IncompleteAnswerError, code_of
 
@@ -34,7 +35,7 @@ class PriceReader:
         for pool in fleet.pools:
             try:
                 prices[pool.name] = self._price(pool, fleet.unit_of[pool.name].instance_type, at)
-            except FAILED_CALL as error:
+            except (*FAILED_CALL, ValueError) as error:  # ValueError: a text that is no number
                 failures.append(f"price of {pool.name}: {code_of(error)}")
         return prices, tuple(failures)
 
@@ -55,7 +56,7 @@ class PriceReader:
             for term in json.loads(product)["terms"].get("OnDemand", {}).values()
             for rate in term["priceDimensions"].values()
         }
-        prices.discard(0.0)  # reservations' own entries
+        prices = {price for price in prices if is_price(price)}  # 0: reservations' own entries
         if len(prices) != 1:
             raise IncompleteAnswerError(f"the Price List holds {len(prices)} prices of {instance_type}")
         return prices.pop()
@@ -72,6 +73,7 @@ class PriceReader:
                 known = latest.get(entry["AvailabilityZone"])
                 if known is None or entry["Timestamp"] > known["Timestamp"]:
                     latest[entry["AvailabilityZone"]] = entry
-        if not latest:
+        prices = [float(entry["SpotPrice"]) for entry in latest.values()]
+        if not any(is_price(price) for price in prices):
             raise IncompleteAnswerError(f"no spot price of {instance_type}")
-        return fmean(float(entry["SpotPrice"]) for entry in latest.values())
+        return fmean(price for price in prices if is_price(price))

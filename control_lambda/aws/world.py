@@ -9,9 +9,10 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from control_lambda.aws import sensing
 from control_lambda.aws.calls import Calls
-from control_lambda.aws.metrics import Counts, MetricsReader
-from control_lambda.aws.nodes import NodesReader
+from control_lambda.aws.metrics import MetricsReader
+from control_lambda.aws.nodes import LAUNCH, REBALANCE, NodesReader
 from control_lambda.aws.rule import ListenerRule
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot
@@ -52,54 +53,27 @@ class Clients:
         return cls(**{service: client(service, config=CONFIG) for service in cls.__slots__})
 
 
-class AwsSensors:
-    """`ports.Sensors` over boto3."""
+class AwsSources:
+    """`sensing.Sources` over boto3."""
 
     def __init__(self, clients: Clients, environment: Environment) -> None:
         self._ssm = clients.ssm
         self._environment = environment
-        self._metrics = MetricsReader(clients.cloudwatch, environment)
-        self._rule = ListenerRule(clients.elbv2, environment)
-        self._nodes = NodesReader(clients.ec2, clients.autoscaling, clients.elbv2, clients.eks, environment)
-        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="aws")
-        self.group_names: Mapping[str, str] = {}
-        self.fleet: Fleet | None = None
+        nodes = NodesReader(clients.ec2, clients.autoscaling, clients.elbv2, clients.eks, environment)
+        metrics = MetricsReader(clients.cloudwatch, environment)
+        rule = ListenerRule(clients.elbv2, environment)
+        self.units: Sequence[str] = tuple(environment.units)
+        self.pools: Sequence[str] = tuple(environment.node_group_of)
+        self.traffic, self.prices = metrics.traffic, metrics.prices
+        self.weights, self.class_weights = rule.weights, rule.class_weights
+        self.instances, self.groups, self.targets = nodes.instances, nodes.groups, nodes.targets
+        self.node_group, self.refusals = nodes.node_group, nodes.refusals
 
-    def settings(self) -> Settings:
-        """The fleet parameter and the pause parameter; each may fail without the other."""
-        calls = Calls(self._executor, SENSE_SECONDS)
-        fleet = calls.ask("fleet-parameter", self._parameter, self._environment.fleet_parameter)
-        pause = calls.ask("pause-parameter", self._paused)
-        fleet_json, paused = calls.answer(fleet), calls.answer(pause)
-        return Settings(fleet_json, observe=paused is not False, problems=tuple(calls.failures))
+    def fleet_json(self) -> str:
+        """The fleet parameter."""
+        return self._parameter(self._environment.fleet_parameter)
 
-    def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
-        """Read everything side by side; what fails is left out and named."""
-        calls = Calls(self._executor, SENSE_SECONDS)
-        asked_traffic = calls.ask("metrics", self._metrics.traffic, fleet, at)
-        asked_prices = calls.ask("prices", self._metrics.prices, fleet, at)
-        asked_weights = calls.ask("weights", self._rule.weights, fleet)
-        has_rows = len(fleet.classes) > 1
-        asked_rows = calls.ask("weights of classes", self._rule.class_weights, fleet) if has_rows else None
-        nodes = self._nodes.read(calls, fleet, asked_prices, at)
-        traffic = calls.answer(asked_traffic) or Counts({}, {}, ())
-        self.group_names = nodes.group_names
-        self.fleet = fleet
-        return Snapshot(
-            at=at,
-            minutes=traffic.minutes,
-            untargeted=traffic.untargeted,
-            pools=nodes.pools,
-            weights=calls.answer(asked_weights),
-            class_weights=(calls.answer(asked_rows) or {}) if asked_rows else {},
-            evidence=(*evidence, *traffic.refused, *nodes.evidence),
-            failures=tuple(calls.failures),
-        )
-
-    def _parameter(self, name: str) -> str:
-        return str(self._ssm.get_parameter(Name=name)["Parameter"]["Value"])
-
-    def _paused(self) -> bool:
+    def paused(self) -> bool:
         """Whether the pause parameter exists and holds `observe`.
 
         Raises:
@@ -114,6 +88,30 @@ class AwsSensors:
         if value != OBSERVE:
             raise InvalidParameterError(f"{self._environment.pause_parameter}: {value!r}; valid: {OBSERVE}")
         return True
+
+    def _parameter(self, name: str) -> str:
+        return str(self._ssm.get_parameter(Name=name)["Parameter"]["Value"])
+
+
+class AwsSensors:
+    """`ports.Sensors` over boto3; it keeps what the actuators need to know of the last round."""
+
+    def __init__(self, clients: Clients, environment: Environment) -> None:
+        self._sources = AwsSources(clients, environment)
+        self._executor = ThreadPoolExecutor(WORKERS, thread_name_prefix="aws")
+        self.group_names: Mapping[str, str] = {}
+        self.fleet: Fleet | None = None
+
+    def settings(self) -> Settings:
+        """The fleet parameter and the pause parameter; each may fail without the other."""
+        return sensing.settings(self._sources, Calls(self._executor, SENSE_SECONDS))
+
+    def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
+        """Read everything side by side; what fails is left out and named."""
+        sensed = sensing.sense(self._sources, Calls(self._executor, SENSE_SECONDS), fleet, at, evidence)
+        self.group_names = sensed.group_names
+        self.fleet = fleet
+        return sensed.snapshot
 
 
 class AwsActuators:
@@ -140,11 +138,28 @@ class AwsActuators:
             AutoScalingGroupName=self._group(pool), DesiredCapacity=nodes, HonorCooldown=False
         )
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate one instance of whatever group holds it."""
+        self._autoscaling.terminate_instance_in_auto_scaling_group(
+            InstanceId=node, ShouldDecrementDesiredCapacity=decrement
+        )
+
     def resume_launches(self, pool: str) -> None:
         """Resume the launches that AWS suspended after a day of refusals."""
-        self._autoscaling.resume_processes(
-            AutoScalingGroupName=self._group(pool), ScalingProcesses=["Launch"]
+        self._resume(pool, LAUNCH)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend AZRebalance, which would replace nodes to even out zones."""
+        self._autoscaling.suspend_processes(
+            AutoScalingGroupName=self._group(pool), ScalingProcesses=[REBALANCE]
         )
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume AZRebalance, which EKS's own updates need."""
+        self._resume(pool, REBALANCE)
+
+    def _resume(self, pool: str, process: str) -> None:
+        self._autoscaling.resume_processes(AutoScalingGroupName=self._group(pool), ScalingProcesses=[process])
 
     def _group(self, pool: str) -> str:
         try:

@@ -6,7 +6,7 @@ Pure: the same snapshot, state and fleet always give the same decision. `snapsho
 from collections.abc import Mapping
 from typing import Final
 
-from control_lambda.core import reasons, record
+from control_lambda.core import record, why
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
@@ -37,7 +37,7 @@ def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, St
     kept = keep_what_serves(outlook, wanted, traffic)
     rows = choose_class_weights(outlook, traffic, kept)
     choice = record.Choice(mode, plan.nodes, kept, traffic.weights, rows)
-    told = reasons.tell(outlook, choice, plan, traffic)
+    told = why.tell(outlook, choice, plan, traffic)
     return record.decision(outlook, choice, told), record.remembered(outlook, choice)
 
 

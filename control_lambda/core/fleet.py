@@ -148,7 +148,7 @@ class QueryClass(Part):
 
     The condition is a `path` pattern, or the request header `header` with the class's name as its value.
     The last class takes whatever is left and needs none. `from_size` is the smallest query (images x steps)
-    that clients send to the class: the mix planner counts by it. `weights` are the planned shares of its
+    that clients send to the class: the search for mixes counts by it. `weights` are the planned shares of its
     traffic by unit; without them the class is shared like all other traffic.
     """
 

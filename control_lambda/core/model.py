@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -64,27 +65,103 @@ class Minute:
     healthy_hosts: float | None = None
 
 
+class TargetHealth(StrEnum):
+    """How a node's target fares at its load balancer; of several targets the best counts."""
+
+    NONE = "none"  # no target has an address of the node, or its target group is in no rule
+    INITIAL = "initial"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    DRAINING = "draining"
+
+
+class Suspension(StrEnum):
+    """Who suspended a process of an Auto Scaling group; NONE, which is false, when nobody did."""
+
+    NONE = ""
+    PERSON = "person"
+    AWS = "aws"  # after about a day of refused launches
+    LOOP_OR_PERSON = "loop-or-person"  # AWS words both alike: only memory tells who it was
+
+
 @dataclass(frozen=True, slots=True)
+class NodeSignal:
+    """A node that its Auto Scaling group holds, Pending or InService.
+
+    `anomalous` says that its target answers more errors than the others of its target group.
+    """
+
+    launched_at: float
+    zone: str = ""
+    in_service: bool = True
+    target: TargetHealth = TargetHealth.NONE
+    anomalous: bool = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it serves: InService, and its target is healthy."""
+        return self.in_service and self.target is TargetHealth.HEALTHY
+
+
+# EKS's words, and one of ours for a node group that is gone. In every other status the Auto Scaling group of
+# a node group can be sized; an update replaces its nodes.
+CHANGING: Final = frozenset({"CREATING", "UPDATING", "DELETING"})
+DELETED: Final = "DELETED"
+
+
+@dataclass(frozen=True)  # no slots: what is derived from the nodes is derived once
 class PoolSignals:
     """A pool's Auto Scaling group and nodes, now.
 
-    `ready` holds the instance ids that are InService and whose target is healthy; `starting` maps
-    the others in the group, Pending or InService, to their launch time. `desired` is the group's.
-    `held` says that the node group is not ACTIVE, `suspended` that the group's launches are
-    suspended. `price` is the live price, None when none is known.
+    `desired` and `maximum` (MaxSize; None when not read) are the group's, `nodes` maps the ids of its Pending
+    or InService members; `terminating` more are billed and serve nobody. Unless `health_known`, nothing is
+    known of a node but that the group holds it, and since when is not. `status` is the node group's, empty
+    when not read. `price` is the live price, None when none is known.
     """
 
     desired: int
-    ready: frozenset[str] = frozenset()
-    starting: Mapping[str, float] = field(default_factory=dict)
-    held: bool = False
-    suspended: bool = False
+    nodes: Mapping[str, NodeSignal] = field(default_factory=dict)
+    terminating: int = 0
+    maximum: int | None = None
+    status: str = ""
+    launch_suspended: Suspension = Suspension.NONE
+    rebalance_suspended: Suspension = Suspension.NONE
+    health_known: bool = True
     price: float | None = None
+
+    @cached_property
+    def ready(self) -> frozenset[str]:
+        """The ids of the nodes that are known to serve."""
+        if not self.health_known:
+            return frozenset()
+        return frozenset(identity for identity, node in self.nodes.items() if node.is_ready)
+
+    @cached_property
+    def starting(self) -> Mapping[str, float]:
+        """The nodes that are known not to serve: id to launch time."""
+        if not self.health_known:
+            return {}
+        return {identity: node.launched_at for identity, node in self.nodes.items() if not node.is_ready}
 
     @property
     def in_service(self) -> int:
         """Nodes that the group holds, ready or not."""
-        return len(self.ready) + len(self.starting)
+        return len(self.nodes)
+
+    @property
+    def updating(self) -> bool:
+        """Whether the node group is being changed, and is better left alone."""
+        return self.status in CHANGING
+
+    @property
+    def deleted(self) -> bool:
+        """Whether the node group is gone."""
+        return self.status == DELETED
+
+    @property
+    def sizable(self) -> bool:
+        """Whether its size may be changed: the group is there for it, and it is known who serves."""
+        return self.health_known and not self.updating and not self.deleted
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +170,13 @@ class Snapshot:
 
     `minutes` holds each unit's recent minutes, oldest first; `untargeted` the requests per minute
     (keyed by the minute's start) that found no target: the load balancer's fixed responses and its
-    own 503s. A pool or unit that could not be sensed is absent. `weights` is the rule as it stands:
-    empty when there is none, None when it could not be read. `class_weights` holds the rules of the query
-    classes before the last that could be read. `unbuilt` maps a unit whose image or artifact has never been
-    built to the builds that it waits for, in words. `failures` names what was not sensed.
+    own 503s. A pool whose sizes could not be sensed is absent; so is a unit without counts from `minutes`,
+    and one without target health from `healthy` and `targets`, the healthy and all registered targets
+    (draining ones are not). `node_seconds` maps a node to the seconds that it says a request takes there.
+    `weights` is the rule as it stands: empty when there is none, None when it could not be read.
+    `class_weights` holds the rules of the query classes before the last that could be read. `unbuilt` maps a
+    unit whose image or artifact has never been built to the builds that it waits for, in words. `failures`
+    names what was not sensed.
     """
 
     at: float
@@ -104,6 +184,9 @@ class Snapshot:
     minutes: Mapping[str, tuple[Minute, ...]] = field(default_factory=dict)
     untargeted: Mapping[int, float] = field(default_factory=dict)
     pools: Mapping[str, PoolSignals] = field(default_factory=dict)
+    healthy: Mapping[str, int] = field(default_factory=dict)
+    targets: Mapping[str, int] = field(default_factory=dict)
+    node_seconds: Mapping[str, float] = field(default_factory=dict)
     weights: Mapping[str, int] | None = None
     class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     evidence: tuple[Evidence, ...] = ()
@@ -226,12 +309,12 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class UnitReport:
-    """A unit's line in the decision record."""
+    """A unit's line in the decision record; `latency_seconds` is the objective's percentile, if trusted."""
 
     ready: int
     weight: int
     previous_weight: int
-    p95_seconds: float | None
+    latency_seconds: float | None
     trusted_rpm: float
     signal_age_seconds: float | None
 
@@ -249,26 +332,37 @@ class PoolReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
-    """What a tick decided: the weights and sizes to write, and everything that is told about it.
+class Report:
+    """What is told of a tick, in the order of the decision record; None where nothing is known."""
+
+    tick: int
+    at: float
+    mode: Mode
+    reasons: tuple[Reason, ...]
+    demand_rpm: float | None
+    forecast_rpm: float | None
+    cost_usd_per_hour: float | None
+    savings_usd_per_hour: float | None
+    budget_usd_per_hour: float | None
+    signal_age_seconds: float | None
+    units: Mapping[str, UnitReport]
+    pools: Mapping[str, PoolReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision(Report):
+    """What a tick decided: everything that is told about it, and the weights and sizes to write.
 
     `weights` is None when they stay as they are; `sizes` holds only the pools whose desired size
     changes; `resume` the pools whose suspended launches are to be resumed; `class_weights` the query classes
     whose weights change.
     """
 
-    tick: int
-    at: float
-    mode: Mode
-    reasons: tuple[Reason, ...]
     demand_rpm: float
     forecast_rpm: float
     cost_usd_per_hour: float
     savings_usd_per_hour: float
     budget_usd_per_hour: float
-    signal_age_seconds: float | None
-    units: Mapping[str, UnitReport]
-    pools: Mapping[str, PoolReport]
     weights: Mapping[str, int] | None
     sizes: Mapping[str, int]
     resume: tuple[str, ...] = ()

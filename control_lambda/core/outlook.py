@@ -55,17 +55,32 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     before = _forget_future(before, snapshot.at)
     start_seconds = slowest_start(fleet)
     horizon = _horizon_minutes(start_seconds)
-    state = _learn(snapshot, before, fleet, horizon)
-    tables = {unit.name: _table(unit, snapshot, state, fleet.objective) for unit in fleet.units}
-    since = before.demand.minute
-    state = replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
+    learned = _learn(snapshot, before, fleet, horizon)
+    tables = {unit.name: _table(unit, snapshot, learned, fleet.objective) for unit in fleet.units}
+    trusted = _learn_trust(learned, snapshot, before.demand.minute, tables, fleet)
     late_usd = worth.usd_per_late_request(fleet, tables)
-    supplies = supplies_of(snapshot, state, fleet, late_usd)
-    miss_share = (1 - fleet.objective.attainment) * worth.MINUTES_PER_LATE
-    expected = look_ahead(state.demand, snapshot.at, horizon, miss_share)
-    forecast = _worth_carrying(expected, state.demand, supplies, tables, late_usd)
-    state = replace(state, peaks=_peaks(state.peaks, snapshot.at, forecast, start_seconds))
+    supplies = supplies_of(snapshot, trusted, fleet, late_usd)
+    expected = look_ahead(trusted.demand, snapshot.at, horizon, _miss_share(fleet.objective))
+    forecast = _worth_carrying(expected, trusted.demand, supplies, tables, late_usd)
+    state = _remember_peak(trusted, snapshot.at, forecast, start_seconds)
     return Outlook(snapshot, before, state, fleet, forecast, tables, supplies, ready_by_unit(supplies))
+
+
+def _learn_trust(
+    state: State, snapshot: Snapshot, since: int, tables: Mapping[str, tuple[float, ...]], fleet: Fleet
+) -> State:
+    """The state with what the minutes after `since` teach of how far each unit's profile can be trusted."""
+    return replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
+
+
+def _remember_peak(state: State, at: float, forecast: Forecast, window: float) -> State:
+    """The state with this tick's forecast among the highest of the last `window` seconds."""
+    return replace(state, peaks=_peaks(state.peaks, at, forecast, window))
+
+
+def _miss_share(objective: Objective) -> float:
+    """The share of requests that may come in minutes whose demand exceeds the upper forecast."""
+    return (1 - objective.attainment) * worth.MINUTES_PER_LATE
 
 
 def _worth_carrying(

@@ -1,163 +1,282 @@
-"""Why a tick did what it did, in words for whoever is paged; the codes are stable."""
+"""Every code that a tick gives in its record or instead of one, each with its words; codes are stable.
 
-from collections.abc import Iterator
+A code's name in `docs/operating.md` is its heading there.
+"""
+
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
-from control_lambda.core.model import EvidenceKind, Mode, Reason
-from control_lambda.core.outlook import Outlook
-from control_lambda.core.plan.planner import Plan
-from control_lambda.core.record import Choice
-from control_lambda.core.supply.supply import Supply, cost_per_hour
-from control_lambda.core.traffic import shares
+from control_lambda.core.model import Reason
 
-# A smaller shortfall is rounding.
-NOTABLE_RPM: Final = 0.5
+# The cases of BUDGET, whose sentences differ.
+HELD_BACK: Final = 0
+OVER_BUDGET: Final = 1
 
 
 class Code(StrEnum):
-    """Every reason that a decision record can give; each has a heading in docs/operating.md."""
+    """Why a tick did what it did: the code, what it means, and how the tick says it."""
 
-    REFUSED = "launch-refused"
-    PROBE = "probe"
-    PROVEN = "capacity-back"
-    INTERRUPTED = "interrupted"
-    NOT_SENSED = "pool-not-sensed"
-    HELD = "node-group-held"
-    SUSPENDED = "launches-suspended"
-    NOT_BUILT = "unit-not-built"
-    STALE = "demand-stale"
-    CAPACITY_MODE = "capacity-mode"
-    COST_MODE = "cost-mode"
-    GROW = "grow"
-    SHRINK = "shrink"
-    WAITING = "waiting-for-ready"
-    SHORTFALL = "shortfall"
-    BUDGET = "budget-reached"
-    NO_READY_UNIT = "no-ready-unit"
-    FAILOVER = "failover"
-    JUMP = "survival-before-ramp"
-    SHIFT = "weights-shifted"
-    FOREIGN_WEIGHTS = "foreign-weights"
-    TRUST_LOWERED = "trust-lowered"
-    FLEET_UNREADABLE = "fleet-unreadable"
-    FLEET_INVALID = "fleet-invalid"
-    PAUSED = "paused"
+    meaning: str
+    sentences: tuple[str, ...]
 
+    def __new__(cls, code: str, meaning: str, *sentences: str) -> Self:
+        """A code whose sentences name in braces what they are about."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.meaning = meaning
+        member.sentences = sentences
+        return member
 
-def tell(outlook: Outlook, choice: Choice, plan: Plan, flow: shares.Traffic) -> tuple[Reason, ...]:
-    """Every reason of this tick, in the order in which the steps were taken."""
-    return (
-        *_of_evidence(outlook),
-        *_of_signals(outlook),
-        *_of_mode(outlook, choice),
-        *_of_sizes(outlook, choice, plan),
-        *_of_weights(outlook, choice, flow),
+    REFUSED = (
+        "launch-refused",
+        "AWS refused to launch a node here; what runs keeps its traffic.",
+        "{subject}: launch refused ({kind}); next probe in {wait:.0f} s",
+    )
+    PROBE = (
+        "probe",
+        "After a refusal one node is asked for, to learn whether capacity is back.",
+        "{subject}: one probe node after {kind}",
+    )
+    PROVEN = (
+        "capacity-back",
+        "A launch was granted after refusals; the pool may grow as planned again.",
+        "{subject}: a launch was granted, it may grow again",
+    )
+    INTERRUPTED = (
+        "interrupted",
+        "AWS takes a spot node away within two minutes; it no longer counts.",
+        "{subject}: AWS takes {node} away within 120 s",
+    )
+    NOT_SENSED = (
+        "pool-not-sensed",
+        "The pool's nodes could not be read, so its size is left as it is.",
+        "{subject}: not sensed, held at {nodes} nodes",
+    )
+    HELD = (
+        "node-group-held",
+        "The node group is being updated by someone else, so its size is left as it is.",
+        "{subject}: node group is being updated, held at {nodes} nodes",
+    )
+    SUSPENDED = (
+        "launches-suspended",
+        "AWS suspended the group's launches after a day of refusals.",
+        "{subject}: AWS suspended the group's launches",
+    )
+    NOT_BUILT = (
+        "unit-not-built",
+        "The unit's image or compiled model is not built yet, so it gets no nodes.",
+        "{subject}: gets no nodes before it is built ({builds})",
+    )
+    STALE = (
+        "demand-stale",
+        "No request counts have come lately, so no size is changed for demand.",
+        "no recent request counts: sizes are held, dead weights still removed",
+    )
+    CAPACITY_MODE = (
+        "capacity-mode",
+        "The cheapest nodes cannot be had in sufficient number; others serve as well.",
+        "capacity mode: the cheapest units are short ({pools})",
+    )
+    COST_MODE = (
+        "cost-mode",
+        "The cheapest nodes can carry demand again; traffic returns to them.",
+        "cost mode: the cheapest units can carry the forecast again",
+    )
+    GROW = (
+        "grow",
+        "The pool gets nodes for the demand that is expected.",
+        "{subject}: {before} -> {after} nodes for the forecast",
+    )
+    SHRINK = (
+        "shrink",
+        "The pool gives nodes back that demand no longer needs.",
+        "{subject}: {before} -> {after} nodes, the rest carries demand",
+    )
+    WAITING = (
+        "waiting-for-ready",
+        "Surplus nodes stay until those that replace them are ready.",
+        "{subject}: {surplus} more than planned until others are ready",
+    )
+    SHORTFALL = (
+        "shortfall",
+        "Not enough nodes may be launched for the demand that is expected.",
+        "{rpm:.0f} requests/min of the forecast cannot be carried by what may be launched",
+    )
+    BUDGET = (
+        "budget-reached",
+        "The hourly budget does not pay for the nodes that demand needs.",
+        "the budget of {budget:g} USD per hour holds back further nodes",
+        "what runs costs {cost:.2f} USD per hour, above the budget of {budget:g}: nothing is added",
+    )
+    NO_READY_UNIT = (
+        "no-ready-unit",
+        "No node anywhere is ready: every request fails.",
+        "no unit has a ready node: nothing can be served",
+    )
+    FAILOVER = (
+        "failover",
+        "A unit lost its last ready node; its traffic moved to the others.",
+        "{subject}: no ready node left, its traffic moves to the others",
+    )
+    JUMP = (
+        "survival-before-ramp",
+        "Traffic moved in one step, because the rest could not have carried it.",
+        "shares moved at once: the ready rest could not carry demand",
+    )
+    SHIFT = (
+        "weights-shifted",
+        "The load balancer's shares of traffic changed.",
+        "weights: {weights}",
+    )
+    FOREIGN_WEIGHTS = (
+        "foreign-weights",
+        "Somebody else changed the load balancer's weights; they were set right.",
+        "the rule's weights are not those that the loop wrote; corrected",
+    )
+    TRUST_LOWERED = (
+        "trust-lowered",
+        "The unit is slower than its profile says, so it is given less to do.",
+        "{subject}: slower than its profile, now trusted with {level:.0%} of its throughput",
+    )
+    FLEET_UNREADABLE = (
+        "fleet-unreadable",
+        "The fleet description could not be read; the last good one stays in force.",
+        "The fleet parameter cannot be read; the last good fleet stays.",
+    )
+    FLEET_INVALID = (
+        "fleet-invalid",
+        "The fleet description is invalid; the last good one stays in force.",
+        "The fleet parameter is invalid ({error}); the last good one stays.",
+    )
+    PAUSED = (
+        "paused",
+        "The loop is paused: it decides and reports, but writes nothing.",
+        "The loop is paused: it decides and reports, and writes nothing.",
     )
 
+    def reason(self, subject: str = "", *, case: int = 0, **named: object) -> Reason:
+        """The reason about `subject`, in the sentence of the `case` (most codes have one), `named` filled in.
 
-def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
-    before = outlook.before.refusals
-    for key, refusal in outlook.state.refusals.items():
-        old = before.get(key)
-        if refusal.count and (old is None or old.at < refusal.at):
-            wait = max(0.0, refusal.until - outlook.snapshot.at)
-            text = f"{refusal.pool}: launch refused ({refusal.kind}); next probe in {wait:.0f} s"
-            yield Reason(Code.REFUSED, text, refusal.pool)
-        elif old is not None and old.count and not refusal.count:
-            yield Reason(
-                Code.PROVEN, f"{refusal.pool}: a launch was granted, it may grow again", refusal.pool
-            )
-    for item in outlook.snapshot.evidence:
-        if item.kind is EvidenceKind.INTERRUPTION and item.node not in outlook.before.leaving:
-            yield Reason(Code.INTERRUPTED, f"{item.pool}: AWS takes {item.node} away within 120 s", item.pool)
+        Raises:
+            KeyError: the sentence names something that is not given.
+        """
+        return Reason(self, self.sentences[case].format(subject=subject, **named), subject)
 
 
-def _of_signals(outlook: Outlook) -> Iterator[Reason]:
-    if outlook.forecast.stale:
-        yield Reason(Code.STALE, "no recent request counts: sizes are held, dead weights still removed")
-    for supply in outlook.supplies:
-        name = supply.pool.name
-        if not supply.sensed:
-            yield Reason(Code.NOT_SENSED, f"{name}: not sensed, held at {supply.desired} nodes", name)
-        elif supply.fixed:
-            yield Reason(
-                Code.HELD, f"{name}: node group is being updated, held at {supply.desired} nodes", name
-            )
-        elif outlook.snapshot.pools[name].suspended:
-            yield Reason(Code.SUSPENDED, f"{name}: AWS suspended the group's launches", name)
-    for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
-        text = f"{unit}: gets no nodes before it is built ({outlook.snapshot.unbuilt[unit]})"
-        yield Reason(Code.NOT_BUILT, text, unit)
-    for unit, level in outlook.state.trust.items():
-        if level < outlook.before.trust.get(unit, 1.0):
-            text = f"{unit}: slower than its profile, now trusted with {level:.0%} of its throughput"
-            yield Reason(Code.TRUST_LOWERED, text, unit)
+class Failure(StrEnum):
+    """What can go wrong in a tick: how it begins in the record, its runbook heading and what it means.
+
+    The first beginning that fits counts.
+    """
+
+    heading: str
+    meaning: str
+
+    def __new__(cls, beginning: str, heading: str, meaning: str) -> Self:
+        """A kind of failure."""
+        member = str.__new__(cls, beginning)
+        member._value_ = beginning
+        member.heading = heading
+        member.meaning = meaning
+        return member
+
+    SKIPPED = ("skipped", "write-skipped", "A write was left to the next tick.")
+    STATE_NOT_SAVED = (
+        "state-not-saved",
+        "state-not-saved",
+        "The tick acted, but what it learned was not saved.",
+    )
+    STATE_UNREADABLE = (
+        "state-unreadable",
+        "state-unreadable",
+        "The saved state cannot be read; the loop starts afresh.",
+    )
+    LEASE_LOST = ("lease-lost", "lease-lost", "Another tick took over while this one ran.")
+    LEASE_NOT_RELEASED = (
+        "lease-not-released",
+        "lease-not-released",
+        "The next tick waits until the lease runs out.",
+    )
+    CLOCK_JUMPED = ("clock-jumped", "clock-jumped", "This tick's time lies far before the last one's.")
+    EVIDENCE_UNREADABLE = (
+        "evidence-unreadable",
+        "evidence-unreadable",
+        "A stored observation cannot be read and is left out.",
+    )
+    EVIDENCE_WITHOUT_POOL = (
+        "evidence for",
+        "evidence-without-pool",
+        "An observation names a pool that the fleet does not have.",
+    )
+    FOREIGN_WEIGHTS = (
+        Code.FOREIGN_WEIGHTS.value,
+        Code.FOREIGN_WEIGHTS.value,
+        "The weights read back are not those just written.",
+    )
+    FLEET_UNREADABLE = (
+        Code.FLEET_UNREADABLE.value,
+        Code.FLEET_UNREADABLE.value,
+        "The fleet description could not be read.",
+    )
+    FLEET_INVALID = (
+        Code.FLEET_INVALID.value,
+        Code.FLEET_INVALID.value,
+        "The fleet description is invalid.",
+    )
+    FLEET_PARAMETER = (
+        "fleet-parameter",
+        Code.FLEET_UNREADABLE.value,
+        "The SSM parameter with the fleet could not be read.",
+    )
+    PAUSE_PARAMETER = (
+        "pause-parameter",
+        "pause-unreadable",
+        "The pause parameter could not be read; nothing is written.",
+    )
+    METRICS = ("metrics", "metrics-failed", "CloudWatch gave no request counts.")
+    PRICES = ("prices", "prices-failed", "CloudWatch gave no live prices; the last good ones count.")
+    WEIGHTS = ("weights", "weights-failed", "The load balancer's rule could not be read or written.")
+    INSTANCES = ("instances", "nodes-failed", "EC2 did not list the fleet's instances.")
+    GROUPS = ("groups", "nodes-failed", "The Auto Scaling groups could not be read.")
+    TARGET_HEALTH = (
+        "target-health",
+        "nodes-failed",
+        "The load balancer did not say which nodes are healthy.",
+    )
+    NODE_GROUP = ("node-group", "nodes-failed", "EKS did not describe the node group.")
+    ACTIVITIES = (
+        "scaling-activities",
+        "scaling-activities-failed",
+        "Refused launches could not be looked up.",
+    )
+    SIZE = ("size of", "size-failed", "A pool's size could not be set.")
+    RESUME = ("resume of", "resume-failed", "A pool's suspended launches could not be resumed.")
+
+    def told(self, cause: str, subject: str = "") -> str:
+        """The failure as the record tells it."""
+        return f"{self} {subject}: {cause}" if subject else f"{self}: {cause}"
+
+    @classmethod
+    def of(cls, told: str) -> "Failure | None":
+        """The kind of a failure that a record tells; None for one that this version does not know."""
+        return next((kind for kind in cls if told.startswith(kind)), None)
 
 
-def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
-    if choice.mode is outlook.before.mode:
-        return
-    if choice.mode is Mode.CAPACITY:
-        short = [
-            supply.pool.name
-            for supply in outlook.supplies
-            if supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
-        ]
-        yield Reason(Code.CAPACITY_MODE, f"capacity mode: the cheapest units are short ({', '.join(short)})")
-    else:
-        yield Reason(Code.COST_MODE, "cost mode: the cheapest units can carry the forecast again")
+class Skip(StrEnum):
+    """Why a tick does nothing: how its answer begins, and the sentence that follows."""
 
+    sentence: str
 
-def _of_sizes(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
-    for supply in outlook.supplies:
-        yield from _of_size(supply, choice)
-    if plan.shortfall_rpm > NOTABLE_RPM:
-        text = (
-            f"{plan.shortfall_rpm:.0f} requests/min of the forecast cannot be carried by what may be launched"
-        )
-        yield Reason(Code.SHORTFALL, text)
-    yield from _of_budget(outlook, choice, plan)
+    def __new__(cls, code: str, sentence: str) -> Self:
+        """A code whose sentence names in braces what it is about."""
+        member = str.__new__(cls, code)
+        member._value_ = code
+        member.sentence = sentence
+        return member
 
+    LEASE_HELD = ("lease-held", "another tick is running")
+    NOT_LATER = ("not-later", "a tick for {time} has already run")
 
-def _of_budget(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
-    budget = outlook.fleet.budget_usd_per_hour
-    cost = cost_per_hour(outlook.supplies, choice.sizes)
-    dearest = max(supply.price for supply in outlook.supplies)
-    if cost > budget:
-        text = f"what runs costs {cost:.2f} USD per hour, above the budget of {budget:g}: nothing is added"
-        yield Reason(Code.BUDGET, text)
-    elif plan.shortfall_rpm > NOTABLE_RPM and plan.cost_usd_per_hour + dearest > budget:
-        yield Reason(Code.BUDGET, f"the budget of {budget:g} USD per hour holds back further nodes")
-
-
-def _of_size(supply: Supply, choice: Choice) -> Iterator[Reason]:
-    name, size = supply.pool.name, choice.sizes[supply.pool.name]
-    if supply.fixed:
-        return
-    if size > max(supply.in_service, supply.least) and supply.refusal is not None:
-        yield Reason(Code.PROBE, f"{name}: one probe node after {supply.refusal.kind}", name)
-    elif size > max(supply.desired, supply.in_service):
-        yield Reason(Code.GROW, f"{name}: {supply.in_service} -> {size} nodes for the forecast", name)
-    elif size < supply.in_service:
-        yield Reason(
-            Code.SHRINK, f"{name}: {supply.in_service} -> {size} nodes, the rest carries demand", name
-        )
-    elif size > choice.planned[name]:
-        text = f"{name}: {size - choice.planned[name]} more than planned until others are ready"
-        yield Reason(Code.WAITING, text, name)
-
-
-def _of_weights(outlook: Outlook, choice: Choice, flow: shares.Traffic) -> Iterator[Reason]:
-    snapshot, before = outlook.snapshot, outlook.before
-    if before.weights and snapshot.weights is not None and dict(before.weights) != dict(snapshot.weights):
-        yield Reason(Code.FOREIGN_WEIGHTS, "the rule's weights are not those that the loop wrote; corrected")
-    if not any(outlook.ready.values()):
-        yield Reason(Code.NO_READY_UNIT, "no unit has a ready node: nothing can be served")
-    for unit, weight in choice.weights.items():
-        if not weight and before.weights.get(unit, 0) and not outlook.ready[unit]:
-            yield Reason(Code.FAILOVER, f"{unit}: no ready node left, its traffic moves to the others", unit)
-    if flow.jumped:
-        yield Reason(Code.JUMP, "shares moved at once: the ready rest could not carry demand")
-    if dict(choice.weights) != dict(before.weights):
-        yield Reason(Code.SHIFT, "weights: " + ", ".join(f"{u} {w}" for u, w in choice.weights.items()))
+    def told(self, **named: object) -> str:
+        """The code with its sentence, `named` filled in."""
+        return f"{self}: {self.sentence.format(**named)}"

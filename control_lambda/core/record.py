@@ -1,13 +1,54 @@
-"""The decision as it is told and the state that it leaves."""
+"""The decision as it is told, the record that is kept of it, and the state that it leaves.
+
+`model.plain` gives what a tick answers as JSON; `answer_from_plain` reads it back.
+"""
 
 import bisect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
+from typing import Any
 
-from control_lambda.core.model import Decision, Minute, Mode, PoolReport, Reason, State, UnitReport
+from control_lambda.core.model import (
+    Decision,
+    Minute,
+    Mode,
+    PoolReport,
+    Reason,
+    Report,
+    State,
+    UnitReport,
+)
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A write that was made: what kind of thing, which one, and what stood there before and after."""
+
+    what: str
+    subject: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionRecord(Report):
+    """What a tick told, did and failed to do: returned, logged and kept."""
+
+    writes: tuple[Write, ...]
+    failures: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The answer of a tick that did nothing: a code of `reasons.Skip` and its sentence."""
+
+    skipped: str
+
+
+Answer = DecisionRecord | Skipped
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +92,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
             supply.pool.name
             for supply in outlook.supplies
             if supply.pool.name in snapshot.pools
-            and snapshot.pools[supply.pool.name].suspended
+            and snapshot.pools[supply.pool.name].launch_suspended
             and choice.sizes[supply.pool.name] > supply.in_service
         ),
         class_weights={
@@ -78,6 +119,75 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
     )
 
 
+def record_of(
+    decision: Decision, reasons: Sequence[Reason], writes: Sequence[Write], failures: Sequence[str]
+) -> DecisionRecord:
+    """The record of a decision; `reasons` come before its own."""
+    told = {item.name: getattr(decision, item.name) for item in fields(Report)}
+    told["reasons"] = (*reasons, *decision.reasons)
+    return DecisionRecord(**told, writes=tuple(writes), failures=tuple(failures))
+
+
+def record_without_fleet(
+    state: State, at: float, reasons: Sequence[Reason], failures: Sequence[str]
+) -> DecisionRecord:
+    """The record of a tick that knows no fleet: nothing is sensed, decided or changed."""
+    return DecisionRecord(
+        tick=state.tick,
+        at=at,
+        mode=state.mode,
+        reasons=tuple(reasons),
+        demand_rpm=None,
+        forecast_rpm=None,
+        cost_usd_per_hour=None,
+        savings_usd_per_hour=None,
+        budget_usd_per_hour=None,
+        signal_age_seconds=None,
+        units={},
+        pools={},
+        writes=(),
+        failures=tuple(failures),
+    )
+
+
+def answer_from_plain(raw: object) -> Answer:
+    """Read what `plain` made of an answer; keys of a later version are left out.
+
+    Raises:
+        ValueError: naming the keys that are missing, or what is no answer.
+    """
+    if isinstance(raw, Mapping) and "skipped" in raw:
+        return Skipped(str(raw["skipped"]))
+    told = _known(DecisionRecord, raw, "")
+    try:
+        return DecisionRecord(
+            **{
+                **told,
+                "mode": Mode(told["mode"]),
+                "reasons": tuple(Reason(**_known(Reason, item, "reasons: ")) for item in told["reasons"]),
+                "units": _reports(UnitReport, told["units"], "units"),
+                "pools": _reports(PoolReport, told["pools"], "pools"),
+                "writes": tuple(Write(**_known(Write, item, "writes: ")) for item in told["writes"]),
+                "failures": tuple(told["failures"]),
+            }
+        )
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _reports(kind: type[Any], raw: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: kind(**_known(kind, line, f"{key}: {name}: ")) for name, line in raw.items()}
+
+
+def _known(kind: type[Any], raw: object, where: str) -> dict[str, Any]:
+    """The values of `kind`'s fields."""
+    given = raw if isinstance(raw, Mapping) else {}
+    missing = [item.name for item in fields(kind) if item.default is MISSING and item.name not in given]
+    if missing:
+        raise ValueError(f"{where}{', '.join(missing)} missing")
+    return {item.name: given[item.name] for item in fields(kind) if item.name in given}
+
+
 def _signal_age(minute: int, at: float) -> float | None:
     return at - (minute + 60) if minute else None
 
@@ -88,7 +198,7 @@ def _unit_report(outlook: Outlook, choice: Choice, name: str) -> UnitReport:
         ready=outlook.ready[name],
         weight=choice.weights.get(name, 0),
         previous_weight=outlook.before.weights.get(name, 0),
-        p95_seconds=_trusted_latency(latest),
+        latency_seconds=_trusted_latency(latest),
         trusted_rpm=outlook.tables[name][1] if len(outlook.tables[name]) > 1 else 0.0,
         signal_age_seconds=_signal_age(latest.at, outlook.snapshot.at) if latest else None,
     )

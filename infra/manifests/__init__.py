@@ -1,0 +1,1 @@
+"""What does Kubernetes have to hold? The objects of each unit, each pool and the router, as plain values."""

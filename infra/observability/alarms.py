@@ -19,6 +19,7 @@ from constructs import Construct
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.reasons import Code
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
 from infra.settings import Settings
 
@@ -152,7 +153,7 @@ def _of_users(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     yield Watch(
         key="no-ready-unit",
         says="Requests come and no unit has a ready node.",
-        runbook="no-ready-unit",
+        runbook=Code.NO_READY_UNIT,
         metric=unserved,
         comparison=AT_LEAST,
         threshold=1,
@@ -245,7 +246,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
     yield Watch(
         key="loop-paused",
         says="The loop has been paused for an hour.",
-        runbook="paused",
+        runbook=Code.PAUSED,
         metric=metrics.of_fleet(names.PAUSED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
@@ -255,7 +256,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
     yield Watch(
         key="foreign-weights",
         says="Somebody else changed the load balancer's weights.",
-        runbook="foreign-weights",
+        runbook=Code.FOREIGN_WEIGHTS,
         metric=metrics.of_fleet(names.FOREIGN_WEIGHTS, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
@@ -268,7 +269,7 @@ def _of_money(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     yield Watch(
         key="budget-reached",
         says=f"The budget of {fleet.budget_usd_per_hour:g} USD per hour has held back nodes for 15 minutes.",
-        runbook="budget-reached",
+        runbook=Code.BUDGET,
         metric=metrics.of_fleet(names.BUDGET_REACHED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
@@ -321,7 +322,7 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     yield Watch(
         key="capacity-mode",
         says="Capacity mode has lasted for six hours and a pool is short all the time.",
-        runbook="capacity-mode",
+        runbook=Code.CAPACITY_MODE,
         metric=short,
         comparison=AT_LEAST,
         threshold=1,
@@ -346,7 +347,7 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
     yield Watch(
         key=f"node-group-stuck-{pool}",
         says=f"{pool}: its node group could not be changed for an hour.",
-        runbook="node-group-held",
+        runbook=Code.HELD,
         metric=metrics.of_pool(names.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,

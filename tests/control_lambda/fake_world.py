@@ -17,8 +17,10 @@ from control_lambda.core.model import (
     Snapshot,
     State,
     UnitReport,
+    plain,
 )
-from control_lambda.loop import Decide, Record, iso_time, tick
+from control_lambda.core.record import Answer
+from control_lambda.loop import Decide, tick
 from control_lambda.ports import (
     LeaseHeldError,
     LeaseLostError,
@@ -26,8 +28,13 @@ from control_lambda.ports import (
     Remembered,
     Settings,
 )
+from control_lambda.trigger import iso_time
+from tests.control_lambda.core.examples import serving
 
 NOON = 1_769_860_800.0
+
+# A tick's answer as the Lambda returns it.
+Record = dict[str, Any]
 
 
 def unit(name: str) -> dict[str, Any]:
@@ -100,7 +107,7 @@ class World:
         pools = {
             pool.name: PoolSignals(
                 self.desired[pool.name],
-                ready=frozenset(f"i-{pool.name}-{number}" for number in range(self.desired[pool.name])),
+                nodes=serving(f"i-{pool.name}-{number}" for number in range(self.desired[pool.name])),
             )
             for pool in fleet.pools
         }
@@ -129,9 +136,21 @@ class World:
         self._call(f"size {pool}")
         self.desired[pool] = nodes
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate one node."""
+        self._call(f"terminate {node}{' with its place' if decrement else ''}")
+
     def resume_launches(self, pool: str) -> None:
         """Resume one group's launches."""
         self._call(f"resume {pool}")
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend one group's zone rebalancing."""
+        self._call(f"suspend rebalancing {pool}")
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume one group's zone rebalancing."""
+        self._call(f"resume rebalancing {pool}")
 
     def acquire(self, at: float) -> Remembered:
         """Take the lease unless another holds it."""
@@ -197,10 +216,20 @@ def run(
     decide: Decide,
     at: float = NOON,
     remaining: Callable[[], float] = lambda: 20.0,
-    **event: Any,
+    *,
+    cause: str = "schedule",
+    evidence: Sequence[Mapping[str, object]] = (),
 ) -> Record:
-    """One tick at `at`."""
-    return tick({"time": iso_time(at), **event}, world, world, world, decide, remaining)
+    """One tick at `at`, its answer as JSON."""
+    event = {"time": iso_time(at), "cause": cause, "evidence": [*evidence]}
+    answer = tick(event, world, world, world, decide, remaining)
+    return as_json(answer)
+
+
+def as_json(answer: Answer) -> Record:
+    """A tick's answer as JSON."""
+    told: Record = plain(answer)
+    return told
 
 
 # What the tests decide: one size that shrinks, two that grow.

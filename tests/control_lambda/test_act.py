@@ -7,6 +7,8 @@ import pytest
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals, Snapshot
+from control_lambda.core.reasons import Failure
+from tests.control_lambda.core.examples import serving
 from tests.control_lambda.fake_world import SIZES, WEIGHTS, A, B, C, World, deciding, refused, run
 
 
@@ -60,7 +62,7 @@ def test_lowering_a_size_to_what_is_in_service_needs_no_certain_weights() -> Non
 
     def sense_refused_launches(fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
         snapshot = real_sense(fleet, at, evidence)
-        pools = {**snapshot.pools, A: PoolSignals(desired=9, ready=frozenset({"i-1"}))}
+        pools = {**snapshot.pools, A: PoolSignals(desired=9, nodes=serving(["i-1"]))}
         return replace(snapshot, pools=pools)
 
     world.sense = sense_refused_launches  # type: ignore[method-assign]
@@ -72,7 +74,7 @@ def test_a_foreign_hand_between_write_and_read_back_is_reported() -> None:
     """What is read back differs from what was written."""
     world = World(foreign_hand={"aa": 1, "bb": 1, "cc": 1})
     record = run(world, deciding(WEIGHTS, {A: 2}))
-    assert record["failures"][0].startswith("foreign-weights: ")
+    assert record["failures"][0].startswith(Failure.FOREIGN_WEIGHTS)
     assert world.desired[A] == 4
     assert world.state is not None
     assert world.state.weights == {"aa": 1, "bb": 1, "cc": 1}
@@ -83,7 +85,7 @@ def test_one_pool_that_cannot_be_resized_does_not_keep_another_from_it() -> None
     world = World(fails={f"size {B}": refused("ScalingActivityInProgress")})
     record = run(world, deciding(None, SIZES))
     assert world.desired == {A: 2, B: 4, C: 5}
-    assert record["failures"] == [f"size of {B}: ScalingActivityInProgress"]
+    assert record["failures"] == [Failure.SIZE.told("ScalingActivityInProgress", B)]
     assert [write["subject"] for write in record["writes"]] == [C, A]
 
 

@@ -13,11 +13,13 @@ from control_lambda import signals
 from control_lambda.aws.memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.model import State
-from control_lambda.loop import Record, iso_time
+from control_lambda.core.reasons import Code
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
+    from tests.control_lambda.fake_world import Record
     from twin.cloud.embedded import Cloud
 
 IMAGE, COMPILED = "fulcrum-image", "fulcrum-compiled"
@@ -63,9 +65,7 @@ def tick(minute: int) -> Record:
 def told(record: Record) -> dict[str, str]:
     """What the units are said to wait for."""
     return {
-        reason["subject"]: reason["text"]
-        for reason in record["reasons"]
-        if reason["code"] == "unit-not-built"
+        reason["subject"]: reason["text"] for reason in record["reasons"] if reason["code"] == Code.NOT_BUILT
     }
 
 

@@ -3,11 +3,19 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.reasons import Code
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.core.record import answer_from_plain
 from control_lambda.emf import metrics_of
 
 CLUSTER = "fulcrum-sd21"
-UNIT = {"ready": 2, "weight": 999, "previous_weight": 999, "p95_seconds": 0.9, "trusted_rpm": 200.0}
+UNIT = {
+    "ready": 2,
+    "weight": 999,
+    "previous_weight": 999,
+    "latency_seconds": 0.9,
+    "trusted_rpm": 200.0,
+    "signal_age_seconds": 120.0,
+}
 POOL = {"ready": 2, "desired": 2, "planned": 2, "price": 0.7582, "available": True, "evidence": ""}
 RECORD: Mapping[str, Any] = {
     "tick": 7,
@@ -40,7 +48,7 @@ def put(record: Mapping[str, Any]) -> dict[tuple[str, ...], dict[str, float]]:
     """The record's metrics by the values of their dimensions after the fleet's."""
     return {
         tuple(dimensions.values())[1:]: {name: value for name, (_, value) in metrics.items()}
-        for dimensions, metrics in metrics_of(dict(record), CLUSTER)
+        for dimensions, metrics in metrics_of(answer_from_plain(record), CLUSTER)
     }
 
 
@@ -73,7 +81,9 @@ def test_a_reason_raises_its_own_flag_and_no_other(code: Code, metric: str) -> N
 
 def test_weights_overwritten_between_write_and_reading_back_are_foreign_too() -> None:
     """The record tells these as a failure; the hand is the same."""
-    told = put({**RECORD, "failures": ["foreign-weights: read back {}, wrote {'inf2': 999}"]})[()]
+    told = put({**RECORD, "failures": [Failure.FOREIGN_WEIGHTS.told("read back {}, wrote {'inf2': 999}")]})[
+        ()
+    ]
     assert (told["ForeignWeights"], told["TickFailures"]) == (1, 1)
 
 
@@ -96,9 +106,9 @@ def test_what_refuses_a_pool_is_told_by_its_kind(evidence: str, quota: int, shor
 
 def test_a_tick_that_finds_the_lease_held_says_that_alone() -> None:
     """It decided nothing, but an alarm has to see that ticks come to nothing."""
-    assert put({"skipped": "lease-held: another tick is running"}) == {(): {"LeaseHeld": 1}}
+    assert put({"skipped": Skip.LEASE_HELD.told()}) == {(): {"LeaseHeld": 1}}
 
 
 def test_a_tick_that_comes_twice_says_nothing() -> None:
     """A duplicate is no news."""
-    assert put({"skipped": "not-later: a tick for 2026-01-01T00:00:00Z has already run"}) == {}
+    assert put({"skipped": Skip.NOT_LATER.told(time="2026-01-01T00:00:00Z")}) == {}

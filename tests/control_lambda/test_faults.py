@@ -13,13 +13,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from control_lambda.core.model import Decision, Mode, Snapshot, State
-from control_lambda.loop import Decide, Record, iso_time, tick
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.loop import Decide, tick
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
+from tests.control_lambda.fake_world import as_json
 
 if TYPE_CHECKING:
     from control_lambda.core.fleet import Fleet
     from control_lambda.ports import Actuators, Memory
     from tests.control_lambda.conftest import Shell
+    from tests.control_lambda.fake_world import Record
 
 FAST, FAST_SPOT, SLOW = "fast-on-demand", "fast-spot", "slow-on-demand"
 WEIGHTS = {"fast": 700, "slow": 299}
@@ -57,7 +61,7 @@ class Goal:
                 for pool, nodes in self.sizes.items()
                 if pool in snapshot.pools and snapshot.pools[pool].desired != nodes
             },
-            resume=tuple(pool for pool, signals in snapshot.pools.items() if signals.suspended),
+            resume=tuple(pool for pool, signals in snapshot.pools.items() if signals.launch_suspended),
         )
         return decision, replace(state, tick=state.tick + 1, at=snapshot.at)
 
@@ -73,7 +77,7 @@ def run(
     """One scheduled tick at `at` over the boto3 ports."""
     shell.cloud.advance(max(at, shell.cloud.time))
     event = {"time": iso_time(at), "cause": "schedule"}
-    return tick(event, shell.sensors, actuators or shell.actuators, memory or shell.memory, decide)
+    return as_json(tick(event, shell.sensors, actuators or shell.actuators, memory or shell.memory, decide))
 
 
 def standing(shell: Shell) -> tuple[dict[str, int] | None, dict[str, int]]:
@@ -142,7 +146,7 @@ def test_a_node_group_that_is_busy_for_an_hour_does_not_keep_its_pool_from_being
     running.cloud.busy(FAST, NOON + 3600)
     goal = Goal()
     record = run(running, goal.decide)
-    assert goal.snapshots[0].pools[FAST].held
+    assert goal.snapshots[0].pools[FAST].updating
     assert record["failures"] == []
     assert standing(running)[1][FAST] == SIZES[FAST]
 
@@ -206,13 +210,28 @@ class Mortal:
         self._write()
         self.actuators.resume_launches(pool)
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate a node while alive."""
+        self._write()
+        self.actuators.terminate(node, decrement=decrement)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend rebalancing while alive."""
+        self._write()
+        self.actuators.suspend_rebalancing(pool)
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume rebalancing while alive."""
+        self._write()
+        self.actuators.resume_rebalancing(pool)
+
 
 @pytest.mark.parametrize("writes", range(4))
 def test_after_a_crash_between_any_two_writes_the_next_tick_repairs(running: Shell, writes: int) -> None:
     """The dead tick's lease expires before the next minute; what is missing is written then."""
     with pytest.raises(Killed):
         run(running, Goal().decide, actuators=Mortal(running.actuators, writes))
-    assert run(running, Goal().decide, NOON + 30)["skipped"].startswith("lease-held")
+    assert run(running, Goal().decide, NOON + 30)["skipped"].startswith(Skip.LEASE_HELD)
     record = run(running, Goal().decide, NOON + MINUTE)
     assert record["failures"] == []
     assert len(record["writes"]) == 4 - writes
@@ -226,7 +245,7 @@ def test_of_two_ticks_at_once_one_acts(running: Shell) -> None:
     def decide_while_another_starts(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:
         event: dict[str, Any] = {"time": iso_time(NOON + 1)}
         memory = running.another_memory()
-        second.append(tick(event, running.sensors, running.actuators, memory, Goal().decide))
+        second.append(as_json(tick(event, running.sensors, running.actuators, memory, Goal().decide)))
         return Goal().decide(snapshot, state, fleet)
 
     first = run(running, decide_while_another_starts)
@@ -265,7 +284,7 @@ def test_a_conditional_failure_on_saving_is_a_lost_lease(running: Shell) -> None
         return Goal().decide(snapshot, state, fleet)
 
     record = run(running, decide_and_lose_the_lease)
-    assert [failure.split(":")[0] for failure in record["failures"]] == ["lease-lost"]
+    assert [failure.split(":")[0] for failure in record["failures"]] == [Failure.LEASE_LOST]
     assert standing(running) == (WEIGHTS, SIZES)
     assert run(running, Goal().decide, NOON + MINUTE)["tick"] == 1
 
@@ -276,7 +295,7 @@ def test_a_clock_that_jumps_a_day_ahead_and_back_stops_nothing(running: Shell) -
     run(running, goal.decide, NOON)
     run(running, goal.decide, NOON + 86_400)
     record = run(running, goal.decide, NOON + MINUTE)
-    assert record["failures"][0].startswith("clock-jumped: ")
+    assert record["failures"][0].startswith(Failure.CLOCK_JUMPED)
     assert record["at"] == NOON + MINUTE
     assert run(running, goal.decide, NOON + 2 * MINUTE)["failures"] == []
 
@@ -310,7 +329,7 @@ def test_garbage_in_the_fleet_parameter_leaves_the_last_good_fleet_in_force(runn
     run(running, Goal(sizes={}).decide)
     running.put_fleet_parameter("garbage")
     record = run(running, Goal().decide, NOON + MINUTE)
-    assert [failure.split(":")[0] for failure in record["failures"]] == ["fleet-invalid"]
+    assert [failure.split(":")[0] for failure in record["failures"]] == [Failure.FLEET_INVALID]
     assert standing(running) == (WEIGHTS, SIZES)
 
 
@@ -319,11 +338,11 @@ def test_parameters_that_cannot_be_read_pause_the_loop(running: Shell) -> None:
     run(running, Goal(sizes={}).decide)
     running.cloud.fail("GetParameter", "AccessDeniedException", -1)
     record = run(running, Goal().decide, NOON + MINUTE)
-    assert [reason["code"] for reason in record["reasons"]] == ["paused", "fleet-unreadable"]
+    assert [reason["code"] for reason in record["reasons"]] == [Code.PAUSED, Code.FLEET_UNREADABLE]
     assert record["writes"] == []
     assert record["failures"][:2] == [
-        "fleet-parameter: AccessDeniedException",
-        "pause-parameter: AccessDeniedException",
+        Failure.FLEET_PARAMETER.told("AccessDeniedException"),
+        Failure.PAUSE_PARAMETER.told("AccessDeniedException"),
     ]
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from control_lambda import handler as tick_lambda
 from control_lambda.aws.world import SLOWEST_CALL_SECONDS
-from control_lambda.loop import iso_time
+from control_lambda.core.reasons import Skip
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def test_a_second_invocation_shares_the_clients(variables: tuple[Cloud, dict[str
     tick_lambda.handler(event, None)
     ports = tick_lambda.shared_ports()
     cloud.calls.clear()
-    assert tick_lambda.handler(event, None)["skipped"].startswith("not-later")
+    assert tick_lambda.handler(event, None)["skipped"].startswith(Skip.NOT_LATER)
     assert tick_lambda.shared_ports() is ports
     assert cloud.calls == {"UpdateItem": 2}
 

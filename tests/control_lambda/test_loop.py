@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 
 from control_lambda.core.model import Evidence, EvidenceKind, Refusal, Snapshot, State
+from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.supply import refusals
-from control_lambda.loop import ROUNDS, iso_time, tick
+from control_lambda.loop import ROUNDS, tick
 from control_lambda.ports import LeaseLostError, Settings
+from control_lambda.trigger import iso_time
 from tests.control_lambda.fake_world import (
     FLEET,
     NOON,
@@ -36,7 +38,7 @@ def test_the_record_holds_the_keys_of_the_contract() -> None:
         "ready": 4,
         "weight": 100,
         "previous_weight": 100,
-        "p95_seconds": 0.6,
+        "latency_seconds": 0.6,
         "trusted_rpm": 105.0,
         "signal_age_seconds": 60.0,
     }
@@ -56,7 +58,7 @@ def test_a_paused_loop_decides_and_reports_but_writes_nothing() -> None:
     """The record says paused; the state keeps the learning and what really stands."""
     world = World(settings_now=Settings(FLEET.to_json(), observe=True))
     record = run(world, deciding(WEIGHTS, SIZES, resume=(B,)))
-    assert record["reasons"][0]["code"] == "paused"
+    assert record["reasons"][0]["code"] == Code.PAUSED
     assert record["writes"] == []
     assert world.calls == [f"acquire {NOON:.0f}", "sense", "save"]
     assert world.state is not None
@@ -68,7 +70,7 @@ def test_a_paused_loop_decides_and_reports_but_writes_nothing() -> None:
 def test_a_tick_that_finds_the_lease_held_is_skipped() -> None:
     """One tick acts at a time."""
     world = World(lease="theirs")
-    assert run(world, deciding(WEIGHTS)) == {"skipped": "lease-held: another tick is running"}
+    assert run(world, deciding(WEIGHTS)) == {"skipped": Skip.LEASE_HELD.told()}
     assert world.lease == "theirs"
 
 
@@ -77,7 +79,7 @@ def test_a_tick_not_later_than_the_last_is_skipped(later: float) -> None:
     """Duplicates and late deliveries change nothing, and the lease is given back."""
     world = World(state=State(tick=7, at=NOON))
     record = run(world, deciding(WEIGHTS), at=NOON + later)
-    assert record["skipped"].startswith("not-later: ")
+    assert record["skipped"].startswith(Skip.NOT_LATER)
     assert world.lease == "free"
     assert world.state == State(tick=7, at=NOON)
 
@@ -103,7 +105,7 @@ def test_an_event_whose_evidence_a_tick_has_taken_is_skipped() -> None:
     assert list(state.refusals.values()) == [taken]
     world = World(state=state)
     known = run(world, deciding(), at=NOON, cause="event", evidence=[plain_evidence(at_a())])
-    assert known["skipped"].startswith("not-later: ")
+    assert known["skipped"].startswith(Skip.NOT_LATER)
     newer = run(world, deciding(), at=NOON, cause="event", evidence=[plain_evidence(at_a(NOON))])
     assert newer["at"] == NOON
 
@@ -113,7 +115,7 @@ def test_a_clock_that_jumped_ahead_once_does_not_stop_the_loop() -> None:
     world = World(state=State(tick=7, at=NOON + 86_400))
     record = run(world, deciding())
     assert record["at"] == NOON
-    assert record["failures"][0].startswith("clock-jumped: ")
+    assert record["failures"][0].startswith(Failure.CLOCK_JUMPED)
 
 
 def at_a(at: float = NOON - 5) -> Evidence:
@@ -141,7 +143,9 @@ def test_evidence_about_a_pool_that_the_fleet_does_not_hold_is_reported() -> Non
     world = World(evidence=(Evidence("gone-spot", EvidenceKind.SHORTAGE, NOON),))
     record = run(world, deciding(seen=seen))
     assert seen[0].evidence == ()
-    assert record["failures"] == ["evidence for gone-spot: the fleet has no such pool"]
+    assert record["failures"] == [
+        Failure.EVIDENCE_WITHOUT_POOL.told("the fleet has no such pool", "gone-spot")
+    ]
     assert world.evidence == ()
 
 
@@ -161,7 +165,9 @@ def test_evidence_that_keeps_arriving_ends_the_tick_without_saving() -> None:
     """The evidence stays for the next tick, which repairs."""
     world = World(arriving=[(at_a(NOON + number),) for number in range(ROUNDS + 1)])
     record = run(world, deciding())
-    assert record["failures"] == [f"state-not-saved: new evidence arrived in each of {ROUNDS} rounds"]
+    assert record["failures"] == [
+        Failure.STATE_NOT_SAVED.told(f"new evidence arrived in each of {ROUNDS} rounds")
+    ]
     assert world.calls.count("save") == ROUNDS
     assert world.state is None
     assert len(world.evidence) == ROUNDS
@@ -172,7 +178,9 @@ def test_a_lease_lost_during_the_tick_is_a_failure_in_the_record() -> None:
     """The tick that took over repairs."""
     world = World(fails={"save": LeaseLostError()})
     record = run(world, deciding(WEIGHTS))
-    assert record["failures"] == ["lease-lost: another tick took over and repairs what this one left"]
+    assert record["failures"] == [
+        Failure.LEASE_LOST.told("another tick took over and repairs what this one left")
+    ]
 
 
 def test_a_state_that_cannot_be_saved_is_a_failure_in_the_record() -> None:
@@ -181,8 +189,8 @@ def test_a_state_that_cannot_be_saved_is_a_failure_in_the_record() -> None:
     record = run(world, deciding(WEIGHTS))
     assert len(record["writes"]) == 1
     assert record["failures"] == [
-        "state-not-saved: ThrottlingException",
-        "lease-not-released: ThrottlingException",
+        Failure.STATE_NOT_SAVED.told("ThrottlingException"),
+        Failure.LEASE_NOT_RELEASED.told("ThrottlingException"),
     ]
 
 
@@ -195,9 +203,9 @@ def test_what_could_not_be_sensed_or_remembered_is_in_the_record() -> None:
 
 @pytest.mark.parametrize(
     ("given", "code"),
-    [(None, "fleet-unreadable"), ("garbage", "fleet-invalid"), ('{"fleet": "x"}', "fleet-invalid")],
+    [(None, Code.FLEET_UNREADABLE), ("garbage", Code.FLEET_INVALID), ('{"fleet": "x"}', Code.FLEET_INVALID)],
 )
-def test_without_a_usable_fleet_parameter_the_last_good_fleet_stays(given: str | None, code: str) -> None:
+def test_without_a_usable_fleet_parameter_the_last_good_fleet_stays(given: str | None, code: Code) -> None:
     """The loop steers on, and says why in reasons and failures."""
     world = World()
     run(world, deciding())
@@ -216,7 +224,7 @@ def test_without_any_fleet_nothing_is_changed(last_good: str) -> None:
     state = State(tick=3, at=NOON - 60, last_good_fleet=last_good)
     world = World(state=state, settings_now=Settings(None, observe=False))
     record = run(world, deciding(WEIGHTS, SIZES))
-    assert record["failures"][0].startswith("fleet-unreadable: ")
+    assert record["failures"][0].startswith(Failure.FLEET_UNREADABLE)
     assert (record["tick"], record["units"], record["writes"]) == (3, {}, [])
     assert world.calls == [f"acquire {NOON:.0f}", "release"]
     assert world.state == state
@@ -236,7 +244,7 @@ def test_an_error_is_not_hidden_by_a_lease_that_cannot_be_released() -> None:
     world = World(fails={"sense": KeyError("a bug"), "release": refused("Throttling")})
     with pytest.raises(KeyError) as caught:
         run(world, deciding())
-    assert caught.value.__notes__ == ["lease-not-released: Throttling"]
+    assert caught.value.__notes__ == [Failure.LEASE_NOT_RELEASED.told("Throttling")]
 
 
 @pytest.mark.parametrize("call", ["weights", "read back", f"size {B}", f"size {C}", f"size {A}", "save"])

@@ -8,10 +8,11 @@ import pytest
 
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Decision
+from control_lambda.core.reasons import Failure
 from control_lambda.loop import tick
 from control_lambda.ports import Settings
 from tests.control_lambda.conftest import NOON
-from tests.control_lambda.fake_world import SIZES, WEIGHTS, World, deciding, refused, run
+from tests.control_lambda.fake_world import SIZES, WEIGHTS, World, as_json, deciding, refused, run
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
@@ -125,7 +126,7 @@ def test_a_tick_writes_a_row_for_every_class(shell: Shell) -> None:
     shell.put_fleet_parameter(fleet.to_json())
     shell.cloud.set_ready("fast-on-demand", 2)
     event = {"time": "2026-01-31T12:00:00Z", "cause": "schedule"}
-    record = tick(event, shell.sensors, shell.actuators, shell.memory)
+    record = as_json(tick(event, shell.sensors, shell.actuators, shell.memory))
     assert record["failures"] == []
     assert [(item["what"], item["subject"]) for item in record["writes"]][:3] == [
         ("weights", "rule"),
@@ -155,8 +156,10 @@ def test_shrinking_waits_when_a_class_row_is_not_certain() -> None:
     """A node that still gets a class's traffic must not go."""
     world = World(foreign_hand={"aa": 1, "bb": 1, "cc": 1})
     record = run(world, deciding_rows({"large": {"aa": 999, "bb": 0, "cc": 0}}))
-    assert any(failure.startswith("foreign-weights: class large") for failure in record["failures"])
-    assert any(failure.startswith("skipped: size of") for failure in record["failures"])
+    assert any(
+        failure.startswith(f"{Failure.FOREIGN_WEIGHTS}: class large") for failure in record["failures"]
+    )
+    assert any(failure.startswith(f"{Failure.SKIPPED}: {Failure.SIZE}") for failure in record["failures"])
 
 
 @pytest.mark.parametrize("code", ["Throttling", "InternalFailure"])
@@ -165,7 +168,7 @@ def test_a_row_that_cannot_be_written_is_a_failure_of_its_own(code: str) -> None
     world = World(fails={"class large": refused(code)})
     rows = {"large": {"aa": 999, "bb": 0, "cc": 0}, "small": {"aa": 0, "bb": 999, "cc": 0}}
     record = run(world, deciding_rows(rows))
-    assert f"weights of class large: {code}" in record["failures"]
+    assert Failure.WEIGHTS.told(code, "of class large") in record["failures"]
     assert "class small" in world.calls
 
 

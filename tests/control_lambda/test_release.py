@@ -15,10 +15,12 @@ from control_lambda import release as release_lambda
 from control_lambda.aws.memory import DynamoMemory
 from control_lambda.core import names
 from control_lambda.core.model import State
-from control_lambda.loop import iso_time
+from control_lambda.core.reasons import Code, Skip
 from control_lambda.ports import LeaseHeldError
 from control_lambda.release import NotReleasedError, Release
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
+from tests.control_lambda.fake_world import as_json
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
@@ -84,7 +86,7 @@ class Deployed:
     def redeployed(self, environ: dict[str, str]) -> Deployed:
         """The same stack with another environment, in both functions."""
         ports = tick_lambda.Ports.connect(environ, self.shell.cloud.connect)
-        fake = FakeLambda(lambda event: tick_lambda.run(event, ports))
+        fake = FakeLambda(lambda event: as_json(tick_lambda.run(event, ports)))
         release = replace(
             Release.connect(environ, self.shell.cloud.connect, wait=self.release.wait), lambda_=fake
         )
@@ -151,7 +153,7 @@ def test_a_deleted_release_leaves_nobody_able_to_tick_and_no_pause(deployed: Dep
     """What was queued finds the lease held until all of it is too old; the next deployment is not paused."""
     deployed.release.delete(deployed.listener, PATIENT)
     for _ in range(13):
-        assert deployed.ticks() == {"skipped": "lease-held: another tick is running"}
+        assert deployed.ticks() == {"skipped": Skip.LEASE_HELD.told()}
         deployed.clock[0] += 60.0
     assert set(deployed.rules()) == {"50000", "default"}
     assert not deployed.shell.sensors.settings().observe
@@ -318,7 +320,7 @@ def test_after_tls_was_added_the_loop_works_on(deployed: Deployed) -> None:
     after.clock[0] += 60
     record = after.ticks()
     assert record["failures"] == []
-    assert "paused" not in {reason["code"] for reason in record["reasons"]}
+    assert Code.PAUSED not in {reason["code"] for reason in record["reasons"]}
 
 
 def test_tls_is_refused_while_a_pause_keeps_the_loop_from_the_new_listener(deployed: Deployed) -> None:

@@ -10,7 +10,7 @@ import pytest
 from control_lambda import signals
 from control_lambda.core.fleet import FleetError
 from control_lambda.core.model import Evidence, EvidenceKind
-from control_lambda.loop import iso_time
+from control_lambda.trigger import iso_time
 from tests.control_lambda.conftest import NOON
 
 if TYPE_CHECKING:

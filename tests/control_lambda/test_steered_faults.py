@@ -14,8 +14,10 @@ import pytest
 from control_lambda import handler, signals
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Evidence, Snapshot
-from control_lambda.loop import Record, iso_time
+from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.ports import Actuators, Settings
+from control_lambda.trigger import iso_time
+from tests.control_lambda.fake_world import Record
 from tests.control_lambda.steered_site import DAYS, FAST, FAST_SPOT, RPM, SETTLED, SLOW, Site
 from twin.steering.aws import AwsSteering
 from twin.world.trace import CapacityTrace, Demand, PriceTrace
@@ -98,14 +100,14 @@ def test_ten_minutes_without_metrics_hold_the_sizes_and_alarm_and_end(site: Site
         site.steering.cloud.silence(until=site.world.now + 10 * MINUTE)
     blind = site.minutes(10)
     assert site.sizes() == before
-    assert "demand-stale" in codes(blind[-1])
+    assert Code.STALE in codes(blind[-1])
     assert blind[-1]["signal_age_seconds"] >= 9 * MINUTE
     assert all(("metrics: Throttling" in record["failures"]) == (fault == "throttled") for record in blind)
     site.heal_calls()
     site.demand(MORE_RPM)
     after = site.minutes(12)
     assert after[-1]["failures"] == []
-    assert "demand-stale" not in codes(after[-1])
+    assert Code.STALE not in codes(after[-1])
     assert has_grown(after[-1])
 
 
@@ -118,7 +120,7 @@ def test_a_node_group_that_is_busy_for_an_hour_is_held_while_the_others_grow(sit
     for _ in range(40):
         site.lost_minute()
     busy += site.minutes(5)
-    assert all("node-group-held" in codes(record) for record in busy)
+    assert all(Code.HELD in codes(record) for record in busy)
     assert FAST_SPOT not in resized(busy)
     assert site.sizes()[FAST_SPOT] == held
     assert has_grown(busy[-1])
@@ -167,6 +169,21 @@ class Watched:
         self.before()
         self.actuators.resume_launches(pool)
 
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate a node."""
+        self.before()
+        self.actuators.terminate(node, decrement=decrement)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Suspend rebalancing."""
+        self.before()
+        self.actuators.suspend_rebalancing(pool)
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Resume rebalancing."""
+        self.before()
+        self.actuators.resume_rebalancing(pool)
+
 
 class Killed(BaseException):
     """The process ends here, as when Lambda kills it."""
@@ -186,7 +203,7 @@ def test_a_crash_between_any_two_writes_is_repaired_by_the_next_tick(site: Site,
     mortal = replace(ports, actuators=Watched(ports.actuators, die_when_all_are_made))
     with pytest.raises(Killed):
         site.tick(site.world.now, mortal)
-    assert site.tick(site.world.now + 1) == {"skipped": "lease-held: another tick is running"}
+    assert site.tick(site.world.now + 1) == {"skipped": Skip.LEASE_HELD.told()}
     site.lost_minute()
     record = site.minute()
     assert record["failures"] == []
@@ -214,7 +231,7 @@ def test_of_two_ticks_at_once_one_acts_and_the_other_touches_nothing(site: Site)
 
     site.steering.ports.actuators.set_weights({"fast": 1, "slow": 1})
     acting = site.tick(site.world.now, replace(ports, sensors=Interleaved()))
-    assert skipped == [{"skipped": "lease-held: another tick is running"}]
+    assert skipped == [{"skipped": Skip.LEASE_HELD.told()}]
     assert acting["failures"] == []
     assert [write["what"] for write in acting["writes"]] == ["weights"]
 
@@ -223,7 +240,7 @@ def test_a_foreign_hand_on_the_weights_is_reported_and_corrected_at_once(site: S
     """Half of the requests went to a unit without nodes; one tick later none does."""
     site.steering.ports.actuators.set_weights({"fast": 1, "slow": 1})
     record = site.minute()
-    assert "foreign-weights" in codes(record)
+    assert Code.FOREIGN_WEIGHTS in codes(record)
     assert record["writes"][0]["before"] == {"fast": 1, "slow": 1}
     assert site.failed == 0
     assert_stands(site)
@@ -238,7 +255,7 @@ def test_a_lost_lease_loses_only_the_memory_of_one_tick(site: Site) -> None:
         site.steering.cloud.fail("UpdateItem", "ConditionalCheckFailedException", 1)
 
     record = site.tick(site.world.now, replace(ports, actuators=Watched(ports.actuators, lose_the_lease)))
-    assert [failure.split(":")[0] for failure in record["failures"]] == ["lease-lost"]
+    assert [failure.split(":")[0] for failure in record["failures"]] == [Failure.LEASE_LOST]
     site.lost_minute()
     after = site.minute()
     assert (after["tick"], after["writes"]) == (record["tick"], [])
@@ -253,7 +270,7 @@ def test_a_clock_that_jumps_a_day_ahead_and_back_does_not_freeze_the_loop(site: 
     site.minutes(4)
     site.tick(site.world.now + DAY)
     back = site.minute()
-    assert back["failures"][0].startswith("clock-jumped: ")
+    assert back["failures"][0].startswith(Failure.CLOCK_JUMPED)
     assert back["at"] < site.world.now
     site.steering.cloud.set_capacity(FAST_SPOT, None)
     site.demand(2 * RPM)
@@ -270,7 +287,7 @@ def test_every_pool_short_at_once_keeps_every_ready_node_serving(site: Site) -> 
     site.demand(MORE_RPM)
     short = site.minutes(15)
     assert {pool["evidence"] for pool in short[-1]["pools"].values()} == {"shortage"}
-    assert "shortfall" in set().union(*(codes(record) for record in short))
+    assert Code.SHORTFALL in set().union(*(codes(record) for record in short))
     assert all(record["units"]["fast"]["weight"] > 0 for record in short)
     assert all(record["pools"][FAST_SPOT]["ready"] == SETTLED[FAST_SPOT] for record in short)
     for pool in site.sizes():
@@ -298,8 +315,8 @@ def test_garbage_in_the_fleet_parameter_keeps_the_last_good_fleet_in_force(site:
     site.put_fleet("garbage")
     site.demand(MORE_RPM)
     records = site.minutes(8)
-    assert all("fleet-invalid" in codes(record) for record in records)
-    assert all(record["failures"][0].startswith("fleet-invalid: ") for record in records)
+    assert all(Code.FLEET_INVALID in codes(record) for record in records)
+    assert all(record["failures"][0].startswith(Failure.FLEET_INVALID) for record in records)
     assert has_grown(records[-1])
 
 
@@ -309,7 +326,7 @@ def test_while_nobody_can_tell_whether_it_is_paused_the_loop_only_observes(site:
     site.demand(MORE_RPM)
     before = site.sizes()
     observed = site.minutes(6)
-    assert all("paused" in codes(record) and record["failures"] for record in observed)
+    assert all(Code.PAUSED in codes(record) and record["failures"] for record in observed)
     assert all(record["writes"] == [] for record in observed)
     assert observed[-1]["demand_rpm"] > RPM
     assert site.sizes() == before

@@ -32,6 +32,7 @@ Synth = Callable[[Settings], Template]
 
 def settings_with(**changes: object) -> Settings:
     """The settings of cdk.json with some of them changed, as `-c` would."""
+    assert changes.keys() <= Settings.model_fields.keys(), "there is no such setting"
     return Settings.from_context({**CONTEXT, "fleet_file": str(ROOT / "fleet.yaml"), **changes}.get)
 
 

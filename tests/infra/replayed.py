@@ -8,11 +8,12 @@ import numpy as np
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet, Pool
+from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.emf import metrics_of
 from tests.infra.observability.alarm_evaluator import Metrics
 from twin.cloud.moto_gaps.minutes import MINUTE, minute_of
 from twin.steering.replay import replay
-from twin.steering.steering import CoreSteering, Record, Steering
+from twin.steering.steering import CoreSteering, Steering
 from twin.world.nodes import Event, Refused
 from twin.world.plant import Served
 from twin.world.queues import LOST, NO_TARGET, NO_UNIT, SERVED
@@ -34,17 +35,17 @@ class Replayed:
     fleet: Fleet
     minutes: int
     traffic: Mapping[int, Served]
-    records: Sequence[Record]
+    records: Sequence[DecisionRecord]
     refused: Sequence[Refused]
 
-    def metrics(self, records: Sequence[Record] | None = None) -> Metrics:
+    def metrics(self, records: Sequence[DecisionRecord] | None = None) -> Metrics:
         """What CloudWatch holds, the loop's metrics from other `records` where they are given."""
         metrics = Metrics()
         for start, served in self.traffic.items():
             _put_traffic(metrics, start, served)
             metrics.put("AWS/Lambda", "Errors", {"FunctionName": TICK}, start, [0])
         for record in self.records if records is None else records:
-            put_record(metrics, record, minute_of(record["at"]))
+            put_record(metrics, record, minute_of(record.at))
         for refused in self.refused:
             dimensions = {names.FLEET: CLUSTER, names.POOL: refused.pool, names.KIND: refused.kind.value}
             metrics.put(names.NAMESPACE, names.CAPACITY_ERRORS, dimensions, minute_of(refused.at), [1])
@@ -64,7 +65,7 @@ class _Watched(CoreSteering):
         super().__init__(world)
         self._refused = refused
 
-    def react(self, events: Sequence[Event]) -> Record | None:
+    def react(self, events: Sequence[Event]) -> Answer | None:
         """Act on what AWS has announced."""
         self._refused.extend(event for event in events if isinstance(event, Refused))
         return super().react(events)
@@ -86,9 +87,9 @@ def run(fleet: Fleet, requests: Sequence[int], limits: Mapping[str, Sequence[int
     return Replayed(fleet, len(requests), traffic, records, refused)
 
 
-def put_record(metrics: Metrics, record: Record, minute: int) -> None:
+def put_record(metrics: Metrics, answer: Answer, minute: int) -> None:
     """Put what the tick's Lambda would put."""
-    for dimensions, told in metrics_of(record, CLUSTER):
+    for dimensions, told in metrics_of(answer, CLUSTER):
         for name, (_, value) in told.items():
             metrics.put(names.NAMESPACE, name, dimensions, minute, [value])
 

@@ -20,8 +20,11 @@ from botocore.compat import HTTPHeaders
 from control_lambda import handler, release, signals
 from control_lambda.core import names
 from control_lambda.core.fleet import parse_fleet
+from control_lambda.core.model import plain
+from control_lambda.core.reasons import Code
+from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.fleet_file import load_fleet
-from control_lambda.loop import Record, iso_time
+from control_lambda.trigger import iso_time
 from tests.infra.conftest import settings_with
 from tests.infra.control.control_stack import ControlStack, control_stack
 from tests.infra.iam import Request, Statement, resolve, statements_of, unused
@@ -55,7 +58,7 @@ class Hour:
     cloud: Cloud
     environ: Mapping[str, str]
     requests: Mapping[str, list[Request]]
-    records: list[Record]
+    records: list[DecisionRecord]
 
 
 def scenario() -> Scenario:
@@ -70,7 +73,7 @@ def answering(tick: Any) -> Any:
     """A botocore hook that has `tick` answer an invocation that waits, as Lambda would."""
 
     def respond(request: AWSRequest, **_: object) -> AWSResponse:
-        body = json.dumps(tick(json.loads(request.body))).encode()
+        body = json.dumps(plain(tick(json.loads(request.body)))).encode()
         return AWSResponse(str(request.url), 200, HTTPHeaders(), io.BytesIO(body))
 
     return respond
@@ -84,7 +87,7 @@ class Drive:
         self.recorders = {name: Recorder(self.cloud) for name in ("tick", "signals", "release")}
         steering.ports = handler.Ports.connect(steering.environ, self.recorders["tick"].connect)
         steering.signals = signals.Signals.connect(steering.environ, self.recorders["signals"].connect)
-        self.records: list[Record] = []
+        self.records: list[DecisionRecord] = []
 
     def minutes(self, count: int) -> None:
         """Some minutes: the scheduled tick, all that AWS announces, and the ticks at once."""
@@ -100,10 +103,10 @@ class Drive:
                 self.keep(handler.run(payload, self.steering.ports))
             self.world.end_minute()
 
-    def keep(self, record: Record | None) -> None:
+    def keep(self, answer: Answer | None) -> None:
         """Keep the record of a tick that decided."""
-        if record is not None and "skipped" not in record:
-            self.records.append(record)
+        if isinstance(answer, DecisionRecord):
+            self.records.append(answer)
 
     def drop_rule(self) -> None:
         """Somebody deletes the loop's rule."""
@@ -151,7 +154,7 @@ class Drive:
         del units[unit]
         return {**environ, names.UNITS: json.dumps(units)}
 
-    def tick(self, event: Mapping[str, Any]) -> Record:
+    def tick(self, event: Mapping[str, Any]) -> Answer:
         """The tick that the release resource waits for."""
         return handler.run({**event, "time": iso_time(self.world.now)}, self.steering.ports)
 
@@ -258,16 +261,16 @@ def is_allowed(statements: list[Statement], request: Request) -> bool:
 
 def test_the_hour_drives_every_path(hour: Hour) -> None:
     """Shortage, interruption, stuck group, suspended launches, a foreign hand; else it proves little."""
-    told = {reason["code"] for record in hour.records for reason in record["reasons"]}
+    told = {reason.code for record in hour.records for reason in record.reasons}
     assert {
-        "launch-refused",
-        "interrupted",
-        "node-group-held",
-        "launches-suspended",
-        "grow",
-        "shrink",
+        Code.REFUSED,
+        Code.INTERRUPTED,
+        Code.HELD,
+        Code.SUSPENDED,
+        Code.GROW,
+        Code.SHRINK,
     } <= told
-    written = {write["what"] for record in hour.records for write in record["writes"]}
+    written = {write.what for record in hour.records for write in record.writes}
     assert written == {"weights", "size", "resume"}
     assert len(hour.records) >= MINUTES
 

@@ -6,21 +6,21 @@ from typing import Final
 
 import pytest
 
-from control_lambda.loop import LEASE_HELD
+from control_lambda.core.reasons import Skip
+from control_lambda.core.record import DecisionRecord, Skipped
 from tests.infra.observability.alarm_evaluator import Metrics
 from tests.infra.observability.alarmed import FLEET, template
 from tests.infra.observability.dashboard_picture import Widget, lines_of, widgets_of
 from tests.infra.replayed import put_record, run
 from twin.cloud.moto_gaps.minutes import MINUTE
-from twin.steering.steering import Record
 from twin.world.world import EPOCH
 
 TITLE: Final = "Age of the last tick (s)"
-SKIPPED: Final[Record] = {"skipped": f"{LEASE_HELD}: another tick is running"}
+SKIPPED: Final = Skipped(Skip.LEASE_HELD.told())
 
 
 @cache
-def record() -> Record:
+def record() -> DecisionRecord:
     """What a tick says that decided."""
     return run(FLEET, [100] * 5).records[-1]
 

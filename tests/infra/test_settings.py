@@ -30,6 +30,7 @@ VPC = {
 
 def refusal(**changes: object) -> str:
     """The one line with which settings of this context are refused."""
+    assert changes.keys() <= Settings.model_fields.keys(), "there is no such setting"
     context: dict[str, Any] = {"fleet_file": str(ROOT / "fleet.yaml"), **changes}
     with pytest.raises(SettingsError) as refused:
         Settings.from_context(context.get)

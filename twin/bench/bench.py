@@ -95,15 +95,15 @@ def run(out: Path, choices: Choices = FULL) -> int:
     choices.check()
     files.check_out(out)
     console = Console(highlight=False, soft_wrap=True)
-    found = gathered(_measured(_jobs(choices, console), console))
-    text = tables(found)
-    written = {RESULTS: json.dumps(asdict(found), indent=1) + "\n", TABLES: text}
+    results = gathered(_measured(_jobs(choices, console), console))
+    text = tables(results)
+    written = {RESULTS: json.dumps(asdict(results), indent=1) + "\n", TABLES: text}
     files.write_files(out, written)
     console.print(f"\n{text}", markup=False)
-    for broken in (violation for one in found.histories for violation in one.violations):
+    for broken in (violation for one in results.histories for violation in one.violations):
         console.print(f"rule broken: {broken}", markup=False)
     console.print(f"Next: the tables are in {out / TABLES}, every figure is in {out / RESULTS}.")
-    return BROKEN if any(one.violations for one in found.histories) else DONE
+    return BROKEN if any(one.violations for one in results.histories) else DONE
 
 
 def gathered(outcomes: Sequence[Outcome]) -> Results:

@@ -15,12 +15,13 @@ from control_lambda.core.demand import forecast
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Decision, DemandMemory, Snapshot, State
 from control_lambda.core.outlook import TICK_SECONDS
+from control_lambda.core.record import Answer
 from control_lambda.fleet_file import load_fleet
 from twin import traces
 from twin.bench import histories
 from twin.bench.scenarios import ROOT, SETTINGS, data_folder
 from twin.steering.replay import UNSCORED_MINUTES, replay
-from twin.steering.steering import CoreSteering, Record, Steering
+from twin.steering.steering import CoreSteering, Steering
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PoolColumn, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
 
@@ -65,17 +66,17 @@ class DecisionTimesJob:
 
     def run(self) -> DecisionTimes:
         """Replay the day, then take all its decisions again, one after the other, and time each."""
-        found = wide_scenario(self.minutes)
+        wide = wide_scenario(self.minutes)
         asked: list[Question] = []
 
         def steer(world: World) -> Steering:
             return _NotingSteering(world, asked)
 
-        run = replay(found, "merit-order", steer)
+        run = replay(wide, "merit-order", steer)
         milliseconds = np.array(_seconds_of(asked)) * 1000
         return DecisionTimes(
             decisions=len(milliseconds),
-            pools=len(found.fleet.pools),
+            pools=len(wide.fleet.pools),
             nodes=max(sum(past.nodes.values()) for past in run.past),
             mean_ms=float(milliseconds.mean()),
             p99_ms=float(np.percentile(milliseconds, 99)),
@@ -144,8 +145,8 @@ class HistoriesJob:
 
     def run(self) -> Histories:
         """Try them."""
-        found = histories.run_histories(self.count, self.seed, lambda *_: None)
-        return Histories(self.count, tuple(found))
+        violations = histories.run_histories(self.count, self.seed, lambda *_: None)
+        return Histories(self.count, tuple(violations))
 
 
 def forecast_jobs(scenarios: Sequence[str], minutes: int | None = None) -> list[ForecastJob]:
@@ -235,7 +236,7 @@ class _NotingSteering(CoreSteering):
         super().__init__(world)
         self._asked = asked
 
-    def _tick(self, event: Mapping[str, Any]) -> Record:
+    def _tick(self, event: Mapping[str, Any]) -> Answer:
         return loop.tick(event, self._ports, self._ports, self._ports, self._decide)
 
     def _decide(self, snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:

@@ -14,12 +14,22 @@ from typing import Final
 
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Unit
-from control_lambda.core.model import Evidence, EvidenceKind, Minute, PoolSignals, Snapshot, State
+from control_lambda.core.model import (
+    Evidence,
+    EvidenceKind,
+    Minute,
+    NodeSignal,
+    PoolSignals,
+    Snapshot,
+    State,
+    Suspension,
+    TargetHealth,
+)
 from control_lambda.core.supply import refusals
-from control_lambda.loop import CLOCK_JUMP_SECONDS
+from control_lambda.trigger import CLOCK_JUMP_SECONDS
 from twin.bench.random_fleets import edited, most_rpm, random_fleet
 from twin.bench.rules import Decide, Tick, violations
-from twin.world.nodes import Interrupted, Nodes, Refused
+from twin.world.nodes import Interrupted, Node, Nodes, Refused
 
 TICKS: Final = 60
 EPOCH: Final = 1767225600
@@ -37,7 +47,7 @@ POOL_FAULTS: Final = {
     "short": (0.04, 30),
     "never-ready": (0.01, 40),
     "suspended": (0.01, 10),
-    "held": (0.01, 15),
+    "updating": (0.01, 15),
     "not-sensed": (0.02, 5),
     "no-price": (0.02, 10),
 }
@@ -65,23 +75,23 @@ def run_histories(count: int, seed: int, progress: Callable[[int, int], None]) -
 
     `progress` is told how many histories are done, of how many.
     """
-    found: list[str] = []
+    broken: list[str] = []
     for number in range(count):
-        found.extend(broken_rules(History(seed + number)))
+        broken.extend(broken_rules(History(seed + number)))
         progress(number + 1, count)
-    return found
+    return broken
 
 
 def broken_rules(history: "History", ticks: int = TICKS) -> list[str]:
     """The violations of one history, each naming its seed and tick."""
-    found: list[str] = []
+    broken: list[str] = []
     try:
         for tick in history.run(ticks):
-            found.extend(f"{history}: {wrong}" for wrong in violations(tick))
+            broken.extend(f"{history}: {wrong}" for wrong in violations(tick))
     except Exception as error:
         error.add_note(f"in {history}")
         raise
-    return found
+    return broken
 
 
 class History:
@@ -260,12 +270,15 @@ class History:
     def _signals(self, pool: str) -> PoolSignals:
         return PoolSignals(
             desired=self._nodes.desired(pool),
-            ready=frozenset(node.id for node in self._nodes.ready(pool)),
-            starting={node.id: node.launched_at for node in self._nodes.starting(pool)},
-            held=self._struck("held", pool),
-            suspended=self._nodes.suspended(pool),
+            nodes={node.id: self._node(node) for node in self._nodes.members(pool)},
+            status="UPDATING" if self._struck("updating", pool) else "ACTIVE",
+            launch_suspended=Suspension.AWS if self._nodes.suspended(pool) else Suspension.NONE,
             price=None if self._struck("no-price", pool) else self._prices[pool],
         )
+
+    def _node(self, node: Node) -> NodeSignal:
+        ready = node.is_ready(self._now)
+        return NodeSignal(node.launched_at, target=TargetHealth.HEALTHY if ready else TargetHealth.INITIAL)
 
     def _evidence(self) -> tuple[Evidence, ...]:
         """What was announced since the last tick; late, in part or twice when a fault has it so."""

@@ -8,11 +8,12 @@ from typing import Final
 from unittest.mock import patch
 
 from control_lambda.core.demand import worth
+from control_lambda.core.record import Answer
 from twin.bench.scenarios import scenario
 from twin.steering.baselines import BASELINES
 from twin.steering.oracle import OracleError, least_cost
 from twin.steering.replay import replay, summarise
-from twin.steering.steering import CoreSteering, Record, Steering
+from twin.steering.steering import CoreSteering, Steering
 from twin.world.nodes import Event
 from twin.world.world import World
 
@@ -38,10 +39,10 @@ class ReplayJob:
 
     def run(self) -> "Replayed":
         """Replay it and measure."""
-        found = scenario(self.scenario, self.seed, minutes=self.minutes)
+        played = scenario(self.scenario, self.seed, minutes=self.minutes)
         with worth_set_to(self.worth):
             began = time.perf_counter()
-            run = replay(found, self.policy, steering_of(self.policy))
+            run = replay(played, self.policy, steering_of(self.policy))
             wall_seconds = time.perf_counter() - began
         summary = summarise(run)
         return Replayed(
@@ -122,7 +123,7 @@ class Bounded:
 class PollingSteering(CoreSteering):
     """The loop without events: it learns of a lost node when the next minute's tick finds it gone."""
 
-    def react(self, events: Sequence[Event]) -> Record | None:  # noqa: ARG002 - the protocol's
+    def react(self, events: Sequence[Event]) -> Answer | None:  # noqa: ARG002 - the protocol's
         """Nothing: no event arrives."""
         return None
 

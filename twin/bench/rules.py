@@ -58,7 +58,7 @@ class Tick:
         """The pools whose size can be changed now."""
         for pool in self.fleet.pools:
             signals = self.snapshot.pools.get(pool.name)
-            if signals is not None and not signals.held:
+            if signals is not None and signals.sizable:
                 yield pool, signals
 
     def size(self, pool: str) -> int:
@@ -68,7 +68,8 @@ class Tick:
     def ready(self, unit: str) -> int | None:
         """The unit's ready nodes, interrupted ones included; None when one of its pools was not sensed."""
         pools = self._pools(unit)
-        return None if None in pools else sum(len(signals.ready) for signals in pools if signals)
+        known = [signals for signals in pools if signals is not None and signals.health_known]
+        return sum(len(signals.ready) for signals in known) if len(known) == len(pools) else None
 
     def staying(self, unit: str) -> int:
         """The unit's ready nodes that were sensed and are not announced to leave."""
@@ -140,9 +141,9 @@ def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
         unit = tick.fleet.unit_of[pool.name].name
         now = left[unit]
         # What stands above a maximum that the owner has lowered goes by the owner's will.
-        standing = min(signals.in_service, pool.nodes.max)
+        in_service = min(signals.in_service, pool.nodes.max)
         if now is not None:
-            left[unit] = now - min(len(signals.ready), max(0, standing - tick.size(pool.name)))
+            left[unit] = now - min(len(signals.ready), max(0, in_service - tick.size(pool.name)))
     if not any(left.values()):
         return  # a fleet that nobody uses may be sized to nothing
     for unit, count in left.items():
@@ -167,9 +168,9 @@ def _refusal_takes_no_weight(tick: Tick) -> Iterator[str]:
 
 def _shares_ramp(tick: Tick) -> Iterator[str]:
     limits = _ramp_limits(tick)
-    standing = tick.before.weights or tick.snapshot.weights or {}
+    in_force = tick.before.weights or tick.snapshot.weights or {}
     for unit, share in to_shares(tick.after.weights).items() if limits else ():
-        bound = unit not in standing or unit in tick.returning
+        bound = unit not in in_force or unit in tick.returning
         if bound and share > limits[unit] + ROUNDING and _rest_carries(tick, unit, limits):
             yield f"{unit}: {share:.3f}, at most {limits[unit]:.3f}"
 
@@ -177,13 +178,13 @@ def _shares_ramp(tick: Tick) -> Iterator[str]:
 def _ramp_limits(tick: Tick) -> dict[str, float]:
     """How far each unit's share may rise, where anything that had traffic still serves."""
     reports = tick.decision.units
-    standing = to_shares(tick.before.weights or tick.snapshot.weights or {})
-    alive = {unit: standing.get(unit, 0.0) for unit, report in reports.items() if report.ready}
+    in_force = to_shares(tick.before.weights or tick.snapshot.weights or {})
+    alive = {unit: in_force.get(unit, 0.0) for unit, report in reports.items() if report.ready}
     whole = sum(alive.values())
     if not whole:
         return {}
     return {
-        unit: alive.get(unit, 0.0) / whole + (MOST_A_TICK if unit in standing else MOST_FOR_NEW)
+        unit: alive.get(unit, 0.0) / whole + (MOST_A_TICK if unit in in_force else MOST_FOR_NEW)
         for unit in reports
     }
 
@@ -275,8 +276,8 @@ def _only_shortage_flips(tick: Tick) -> Iterator[str]:
 def _errors_hide_latency(tick: Tick) -> Iterator[str]:
     for name, report in tick.decision.units.items():
         minutes = tick.snapshot.minutes.get(name, ())
-        if minutes and report.p95_seconds is not None and _error_share(minutes[-1]) > TRUSTED_ERRORS:
-            yield f"{name}: {report.p95_seconds} s at {_error_share(minutes[-1]):.1%} errors"
+        if minutes and report.latency_seconds is not None and _error_share(minutes[-1]) > TRUSTED_ERRORS:
+            yield f"{name}: {report.latency_seconds} s at {_error_share(minutes[-1]):.1%} errors"
 
 
 def _error_share(minute: Minute) -> float:

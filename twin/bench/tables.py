@@ -63,8 +63,8 @@ class Results:
     def of(self, scenario: str, policy: str, value: float | None = None) -> list[Replayed]:
         """The replays of the policy on the scenario, at the given worth (None: the loop's own)."""
         wanted = (scenario, policy, value)
-        found = [one for one in self.replays if (one.job.scenario, one.job.policy, one.job.worth) == wanted]
-        return sorted(found, key=lambda one: one.job.seed)
+        replays = [one for one in self.replays if (one.job.scenario, one.job.policy, one.job.worth) == wanted]
+        return sorted(replays, key=lambda one: one.job.seed)
 
 
 def tables(results: Results) -> str:
@@ -85,8 +85,8 @@ def tables(results: Results) -> str:
 
 def missed(results: Results, scenario: str) -> list[str]:
     """Which of the scenario's targets the mean over the seeds misses, in words; empty: all are met."""
-    target, found = TARGETS[scenario], results.of(scenario, OURS)
-    attainment, cost, flips = (_mean(found, value) for value in (_percent, _usd, _flips))
+    target, replays = TARGETS[scenario], results.of(scenario, OURS)
+    attainment, cost, flips = (_mean(replays, value) for value in (_percent, _usd, _flips))
     short = []
     if attainment < 100 * target.attainment:
         short.append("attainment")
@@ -123,17 +123,17 @@ _HEAD_HISTORIES: Final = ("histories", "violations")
 
 
 def _ours(results: Results, name: str) -> tuple[str, ...]:
-    found = results.of(name, OURS)
+    replays = results.of(name, OURS)
     least = next((one.cost_per_thousand_usd for one in results.bounds if one.job.scenario == name), None)
-    cost = _mean(found, _usd)
+    cost = _mean(replays, _usd)
     return (
         name,
         _target(name),
-        _spread(found, _percent, 2),
-        _spread(found, _usd, 3),
-        _spread(found, _flips, 0),
-        _spread(found, lambda one: one.failed, 0),
-        str(len(found)),
+        _spread(replays, _percent, 2),
+        _spread(replays, _usd, 3),
+        _spread(replays, _flips, 0),
+        _spread(replays, lambda one: one.failed, 0),
+        str(len(replays)),
         _reached(results, name),
         MISSING if least is None else f"{least:.3f}",
         MISSING if least is None else f"{cost / least:.2f}",
@@ -247,11 +247,11 @@ def _histories(results: Results) -> list[tuple[str, ...]]:
     return [(f"{count:,}", f"{sum(len(one.violations) for one in results.histories):,}")]
 
 
-def _point(found: Sequence[Replayed]) -> str:
+def _point(replays: Sequence[Replayed]) -> str:
     """The first seed's attainment in percent @ USD per thousand."""
-    if not found:
+    if not replays:
         return MISSING
-    return f"{_percent(found[0]):.1f} @ {_usd(found[0]):.3f}"
+    return f"{_percent(replays[0]):.1f} @ {_usd(replays[0]):.3f}"
 
 
 def _percent(one: Replayed) -> float:
@@ -266,16 +266,16 @@ def _flips(one: Replayed) -> float:
     return one.flips
 
 
-def _mean(found: Sequence[Replayed], value: Callable[[Replayed], float]) -> float:
-    return fmean(value(one) for one in found)
+def _mean(replays: Sequence[Replayed], value: Callable[[Replayed], float]) -> float:
+    return fmean(value(one) for one in replays)
 
 
-def _spread(found: Sequence[Replayed], value: Callable[[Replayed], float], digits: int) -> str:
+def _spread(replays: Sequence[Replayed], value: Callable[[Replayed], float], digits: int) -> str:
     """Mean ± standard deviation over the seeds."""
-    mean = f"{_mean(found, value):,.{digits}f}"
-    if len(found) < 2:  # noqa: PLR2004 - a single value has no spread
+    mean = f"{_mean(replays, value):,.{digits}f}"
+    if len(replays) < 2:  # noqa: PLR2004 - a single value has no spread
         return mean
-    return f"{mean} ± {stdev(value(one) for one in found):,.{digits}f}"
+    return f"{mean} ± {stdev(value(one) for one in replays):,.{digits}f}"
 
 
 def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -1,0 +1,1 @@
+"""What does the command line understand, and which of the rooms does each command ask?"""

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from control_lambda.core.record import Answer, DecisionRecord
 from twin import progress
 from twin.errors import InputError
 from twin.inputs import Inputs, describe, load_scenario
@@ -18,7 +19,6 @@ from twin.report.results import Result, Summary
 from twin.steering.oracle import least_cost
 from twin.steering.policies import ALL, LOOP, Through, check_policy, run_policy
 from twin.steering.replay import UNSCORED_MINUTES, Run, summarise
-from twin.steering.steering import Record
 from twin.world.world import Scenario
 
 
@@ -99,7 +99,7 @@ def explain_command(path: Path, tick: int | None, console: Console) -> None:
     Raises:
         InputError: the file holds no such decision record.
     """
-    records = results.read_records(path)
+    records = results.read_answers(path)
     if not records:
         raise InputError(f"{path}: no decision record; valid: a file that a replay of the loop has written")
     record = records[-1] if tick is None else _record_of(records, tick, path)
@@ -118,7 +118,7 @@ def tell(result: Result, out: Path, console: Console) -> None:
         console.print(comparison_table(result.comparison))
     console.print(f"Next: open {out / results.REPORT} in a browser.", highlight=False, soft_wrap=True)
     if result.records:
-        last = result.records[-1].get("tick", 1)
+        last = result.records[-1].tick
         command = f"python -m twin explain {out / results.DECISIONS} --tick {last}"
         console.print(f"      {command}", highlight=False, soft_wrap=True)
 
@@ -178,14 +178,14 @@ def _checked(scenario: Scenario) -> Scenario:
     return scenario
 
 
-def _record_of(records: Sequence[Record], tick: int, path: Path) -> Record:
-    for record in records:
-        if record.get("tick") == tick:
-            return record
-    first, last = _ticks(records)
+def _record_of(answers: Sequence[Answer], tick: int, path: Path) -> DecisionRecord:
+    for answer in answers:
+        if isinstance(answer, DecisionRecord) and answer.tick == tick:
+            return answer
+    first, last = _ticks(answers)
     raise InputError(f"{path}: no tick {tick}; valid: {first} to {last}")
 
 
-def _ticks(records: Sequence[Record]) -> tuple[int, int]:
-    ticks = [int(record["tick"]) for record in records if "tick" in record]
+def _ticks(answers: Sequence[Answer]) -> tuple[int, int]:
+    ticks = [answer.tick for answer in answers if isinstance(answer, DecisionRecord)]
     return min(ticks, default=0), max(ticks, default=0)

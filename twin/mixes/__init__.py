@@ -1,1 +1,1 @@
-"""The KAIROS laboratory: mixes of instance types under query distributors, one query at a time."""
+"""How much does a mix of instance types carry? The KAIROS laboratory, query by query."""

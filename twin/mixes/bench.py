@@ -44,7 +44,7 @@ from twin.mixes.planning import (
     LargeCatalogueJob,
 )
 from twin.mixes.samples import MODELS
-from twin.mixes.tables import Found, tables
+from twin.mixes.tables import MixResults, tables
 from twin.report import results as files
 
 PROCESSES: Final = 2
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def run(out: Path, models: Sequence[str], size: Size) -> Found:
+def run(out: Path, models: Sequence[str], size: Size) -> MixResults:
     """Measure the models, print the tables, and write them with every figure and the pictures to `out`.
 
     Raises:
@@ -99,7 +99,7 @@ def run(out: Path, models: Sequence[str], size: Size) -> Found:
         first = workers.run(first_jobs)
         sweeps = _of_kind(first, Sweep)
         second = workers.run(list(_second_jobs(sweeps, chosen, size)))
-    found = Found(
+    results = MixResults(
         picks=tuple(chosen),
         sweeps=(*sweeps, *_of_kind(second, Sweep)),
         homogeneous=tuple(_of_kind(first, Homogeneous)),
@@ -110,12 +110,12 @@ def run(out: Path, models: Sequence[str], size: Size) -> Found:
         catalogues=tuple(_of_kind(first, LargeCatalogue)),
         diffusion=tuple(_of_kind(first, Diffusion)),
     )
-    text = tables(found)
-    written = {RESULTS: json.dumps(asdict(found), indent=1) + "\n", TABLES: text, PAGE: page(found)}
+    text = tables(results)
+    written = {RESULTS: json.dumps(asdict(results), indent=1) + "\n", TABLES: text, PAGE: page(results)}
     files.write_files(out, written)
     console.print(f"\n{text}", markup=False)
     console.print(f"Next: the pictures are in {out / PAGE}, every figure is in {out / RESULTS}.")
-    return found
+    return results
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -150,7 +150,7 @@ def _second_jobs(sweeps: Sequence[Sweep], chosen: Sequence[Picks], size: Size) -
     for one in chosen:
         best = {sweep.distributor: sweep for sweep in sweeps if sweep.model == one.model}
         ours, kairos = best[label(OURS)], best[label(KAIROS)]
-        for mix in dict.fromkeys((ours.best.mix, one.planner, one.paper)):
+        for mix in dict.fromkeys((ours.best.mix, one.ours, one.paper)):
             yield OnMixJob(one.model, mix, size)
         yield CurvesJob(one.model, ours.best.mix, size)
         finalists = tuple(measured.mix for measured in kairos.measured[: size.finalists])

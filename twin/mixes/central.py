@@ -165,12 +165,12 @@ def _latest_starts(
 @compiled
 def _in_time(latest: Floats, free: Floats, lanes: Integers, starts: Floats) -> bool:
     """Keep the latest starts on the types that there are; whether one of them is free by then."""
-    found = False
+    any_in_time = False
     for kind in range(len(lanes)):
         if lanes[kind] != WAIT:
             starts[kind] = latest[kind]
-            found |= free[lanes[kind]] <= latest[kind]
-    return found
+            any_in_time |= free[lanes[kind]] <= latest[kind]
+    return any_in_time
 
 
 @compiled

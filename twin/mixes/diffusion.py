@@ -66,7 +66,7 @@ class OnRequests:
 
 @dataclass(frozen=True, slots=True)
 class Diffusion:
-    """A case's mixes: the planner's, then the best of one type if that is another one."""
+    """A case's mixes: ours, then the best of one type if that is another one."""
 
     outcomes: tuple[OnRequests, ...]
 
@@ -78,7 +78,7 @@ class Diffusion:
 
 @dataclass(frozen=True, slots=True)
 class DiffusionJob:
-    """Measure the planner's mix and the best homogeneous one under every distributor."""
+    """Measure our mix and the best homogeneous one under every distributor."""
 
     case: Case
     size: Size
@@ -180,8 +180,8 @@ def _measured(problem: Problem, mix: Mix, guess_rpm: float, size: Size) -> dict[
         label(KAIROS): KAIROS,
         label(OURS): OURS,
     }
-    found = {}
+    by_distributor = {}
     for name, trial in trials.items():
         rates = exact.throughputs(mix, trial, tolerance=TOLERANCE, guess=guess_rpm / MINUTE)
-        found[name] = Measured(mix, tuple(MINUTE * rate for rate in rates))
-    return found
+        by_distributor[name] = Measured(mix, tuple(MINUTE * rate for rate in rates))
+    return by_distributor

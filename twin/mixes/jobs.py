@@ -113,18 +113,18 @@ class SweepJob:
     def run(self) -> Sweep:
         """All mixes with one seed, then the finalists with all."""
         rough, exact = laboratory(self.model, self.size, seeds=1), laboratory(self.model, self.size)
-        found = [
+        all_measured = [
             Measured(mix, tuple(rough.throughputs(mix, self.trial, tolerance=COARSE)))
             for mix in mixes_within()
         ]
-        found.sort(key=lambda one: -one.mean)
+        all_measured.sort(key=lambda one: -one.mean)
         finalists = [
             Measured(one.mix, tuple(exact.throughputs(one.mix, self.trial, tolerance=FINE, guess=one.mean)))
-            for one in found[: self.size.finalists]
+            for one in all_measured[: self.size.finalists]
             if one.mean
         ]
         finalists.sort(key=lambda one: -one.mean)
-        return Sweep(self.model, label(self.trial), (*finalists, *found[len(finalists) :]))
+        return Sweep(self.model, label(self.trial), (*finalists, *all_measured[len(finalists) :]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,14 +144,14 @@ class ThresholdJob:
         """All mixes with one seed, then the best with all."""
         rough, exact = laboratory(self.model, self.size, seeds=1), laboratory(self.model, self.size)
         trials = {mix: rough.with_threshold(mix, tolerance=COARSE) for mix in self.mixes}
-        found = [
+        all_measured = [
             Measured(mix, tuple(rough.throughputs(mix, trial, tolerance=COARSE)))
             for mix, trial in trials.items()
         ]
-        found.sort(key=lambda one: -one.mean)
-        best = found[0].mix
+        all_measured.sort(key=lambda one: -one.mean)
+        best = all_measured[0].mix
         measured = Measured(best, tuple(exact.throughputs(best, trials[best], tolerance=FINE)))
-        return Sweep(self.model, LABELS[Distributor.THRESHOLD], (measured, *found[1:]))
+        return Sweep(self.model, LABELS[Distributor.THRESHOLD], (measured, *all_measured[1:]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +270,10 @@ class DecisionTimeJob:
         times = {
             name: _decision_times(candidate, models, self.decisions) for name, candidate in candidates.items()
         }
-        found = {
+        milliseconds = {
             name: (float(np.median(spent)), float(np.percentile(spent, 99))) for name, spent in times.items()
         }
-        return DecisionTime(self.decisions, found)
+        return DecisionTime(self.decisions, milliseconds)
 
 
 def _decision_times(

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from twin.mixes.curves import ATTAINMENTS, BASE_LOST, DRIFT, GROWN, NOISE, Curve
 from twin.mixes.jobs import CLOCKWORK, FIRST_COME, KAIROS, OURS, label, named
-from twin.mixes.tables import PROMISE, THRESHOLD, Found
+from twin.mixes.tables import PROMISE, THRESHOLD, MixResults
 from twin.report.charts.axis import ALARM, UNIT_COLOURS
 
 Json = dict[str, Any]
@@ -29,37 +29,41 @@ RANK_TICKS: Final = (1, 3, 10, 30, 100, 300)
 DRAWN_CURVES: Final = (NOISE, DRIFT, GROWN, BASE_LOST)
 
 
-def page(found: Found) -> str:
+def page(results: MixResults) -> str:
     """The page as HTML; it opens offline."""
-    figures = {"throughput": _throughput(found), "ranking": _ranking(found), "curves": _curve_panels(found)}
+    figures = {
+        "throughput": _throughput(results),
+        "ranking": _ranking(results),
+        "curves": _curve_panels(results),
+    }
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        headline=escape(_headline(found)),
+        headline=escape(_headline(results)),
         figures=json.dumps(figures, separators=(",", ":")).replace("</", "<\\/"),
         plotly=get_plotlyjs(),
     )
 
 
-def _headline(found: Found) -> str:
+def _headline(results: MixResults) -> str:
     gains = []
-    for model in found.models:
-        ours = found.sweep(model, label(OURS)).best.mean
-        gains.append(ours / found.alone(model).best.mean)
+    for model in results.models:
+        ours = results.sweep(model, label(OURS)).best.mean
+        gains.append(ours / results.alone(model).best.mean)
     return (
         f"A mix carries {min(gains):.1f} to {max(gains):.1f} times what one type alone carries for the money"
     )
 
 
-def _throughput(found: Found) -> Json:
+def _throughput(results: MixResults) -> Json:
     """Bars: each distributor on its best mix, over the best homogeneous pool."""
     data = []
     for name, colour in COLOURS.items():
-        best = [found.sweep(model, name).best for model in found.models]
-        alone = [found.alone(model).best.mean for model in found.models]
+        best = [results.sweep(model, name).best for model in results.models]
+        alone = [results.alone(model).best.mean for model in results.models]
         data.append(
             {
                 "type": "bar",
                 "name": name,
-                "x": found.models,
+                "x": results.models,
                 "y": [round(one.mean / base, 3) for one, base in zip(best, alone, strict=True)],
                 "error_y": {"array": [one.spread / base for one, base in zip(best, alone, strict=True)]},
                 "marker": {"color": colour},
@@ -72,29 +76,29 @@ def _throughput(found: Found) -> Json:
     return {"data": data, "layout": layout}
 
 
-def _ranking(found: Found) -> Json:
+def _ranking(results: MixResults) -> Json:
     """All mixes by what they carry under ours, as shares of the best, and where the picks stand."""
     data: list[Json] = []
-    for model, colour in zip(found.models, UNIT_COLOURS, strict=False):
-        measured = sorted(found.sweep(model, label(OURS)).measured, key=lambda one: -one.mean)
+    for model, colour in zip(results.models, UNIT_COLOURS, strict=False):
+        measured = sorted(results.sweep(model, label(OURS)).measured, key=lambda one: -one.mean)
         shares = [one.mean / measured[0].mean for one in measured]
         names = [escape(named(one.mix)) for one in measured]
         data.append(_line(model, list(range(1, len(shares) + 1)), shares, colour, text=names))
-        for pick, symbol in ((found.pick(model).planner, "diamond"), (found.pick(model).paper, "x")):
+        for pick, symbol in ((results.pick(model).ours, "diamond"), (results.pick(model).paper, "x")):
             place = next(index for index, one in enumerate(measured) if one.mix == pick)
             data.append(_marker(model, place + 1, shares[place], colour, symbol))
     ranks = {"title": {"text": "rank of the mix"}, "type": "log", "tickvals": RANK_TICKS, "gridcolor": GRID}
     return {"data": data, "layout": _layout(440, "share of the best mix", xaxis=ranks)}
 
 
-def _curve_panels(found: Found) -> Json:
+def _curve_panels(results: MixResults) -> Json:
     """Ours solid, KAIROS dashed, a colour per model; a panel per disturbance, two in a row."""
     data: list[Json] = []
     layout = _layout(760, "", grid={"rows": 2, "columns": 2, "pattern": "independent", "ygap": 0.28})
     layout["annotations"] = []
     for panel, kind in enumerate(DRAWN_CURVES, 1):
         axes = {"xaxis": f"x{panel}", "yaxis": f"y{panel}"}
-        for one, colour in zip(found.curves, UNIT_COLOURS, strict=False):
+        for one, colour in zip(results.curves, UNIT_COLOURS, strict=False):
             curve = next(curve for curve in one.curves if curve.kind == kind)
             for name, dash in ((label(OURS), "solid"), (label(KAIROS), "dot")):
                 drawn = _line(f"{one.model}, {name}", list(curve.strengths), _shares(curve, name), colour)
@@ -159,7 +163,7 @@ def _marker(model: str, across: int, up: float, colour: str, symbol: str) -> Jso
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": f"{model}, {'planner' if symbol == 'diamond' else 'paper'}",
+        "name": f"{model}, {'ours' if symbol == 'diamond' else 'paper'}",
         "x": [across],
         "y": [round(up, 4)],
         "marker": {"color": colour, "size": 11, "symbol": symbol, "line": {"color": GREY, "width": 1}},

@@ -1,4 +1,4 @@
-"""Which mix the planner takes for the laboratory's models, without having seen a measurement."""
+"""Which mix we take for the laboratory's models, without having seen a measurement."""
 
 from dataclasses import dataclass
 from math import floor
@@ -14,10 +14,10 @@ from twin.plan.sizes import kairos_sizes
 
 @dataclass(frozen=True, slots=True)
 class Picks:
-    """The planner's choice within the budget, and the first of the paper's ranking by its upper bound."""
+    """Our choice within the budget, by the estimate, and the first of the paper's ranking, by its bound."""
 
     model: str
-    planner: Mix
+    ours: Mix
     paper: Mix
 
 
@@ -30,13 +30,13 @@ def picks(model: str, budget: float = BUDGET_USD_PER_HOUR) -> Picks:
     problem = problem_of(load(model_of(model)), budget)
     return Picks(
         model=model,
-        planner=best_mix(problem, budget).mix,
+        ours=best_mix(problem, budget).mix,
         paper=rank(problem, budget)[0].mix,
     )
 
 
 def problem_of(latencies: Latencies, budget: float = BUDGET_USD_PER_HOUR) -> Problem:
-    """What the planner is told: mean latencies, their spread, prices, KAIROS' sizes and the target."""
+    """What the choice is made from: mean latencies, their spread, prices, KAIROS' sizes and the target."""
     sizes = kairos_sizes()
     means = latencies.seconds.mean(axis=2)
     spreads = (latencies.seconds.std(axis=2) / means).mean(axis=1)

@@ -1,4 +1,4 @@
-"""The planner beyond the paper's question: other budgets, and a catalogue of a thousand types."""
+"""Our choice of mixes beyond the paper's question: other budgets, and a catalogue of a thousand types."""
 
 import random
 import time
@@ -27,16 +27,16 @@ BASE_SPEED: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class AtBudget:
-    """The best of all mixes within a budget under ours, and what the planner's and the paper's pick carry.
+    """The best of all mixes within a budget under ours, and what our and the paper's pick carry.
 
-    `planning_ms` is the planner's processor time.
+    `planning_ms` is the processor time of our choice.
     """
 
     model: str
     budget_usd_per_hour: float
     mixes: int
     best: Measured
-    planner: Measured
+    ours: Measured
     paper: Measured
     planning_ms: float
 
@@ -46,7 +46,7 @@ class AtBudget:
 
     def told(self) -> str:
         """The outcome in a few words."""
-        return f"regret {self.regret(self.planner):.1%}, the paper's {self.regret(self.paper):.1%}"
+        return f"regret {self.regret(self.ours):.1%}, the paper's {self.regret(self.paper):.1%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,19 +66,19 @@ class BudgetJob:
         """One run with one seed tells of most mixes that they are not the best; the others are measured."""
         chosen = picks(self.model, self.budget_usd_per_hour)
         mixes = list(mixes_within(self.budget_usd_per_hour))
-        near = _near(laboratory(self.model, self.size, seeds=1), mixes, chosen.planner)
+        near = _near(laboratory(self.model, self.size, seeds=1), mixes, chosen.ours)
         finalists = sorted(near, key=lambda mix: -near[mix])[: self.size.finalists]
         exact = laboratory(self.model, self.size)
         measured = {
             mix: Measured(mix, tuple(exact.throughputs(mix, OURS, tolerance=FINE, guess=near.get(mix))))
-            for mix in {*finalists, chosen.planner, chosen.paper}
+            for mix in {*finalists, chosen.ours, chosen.paper}
         }
         return AtBudget(
             model=self.model,
             budget_usd_per_hour=self.budget_usd_per_hour,
             mixes=len(mixes),
             best=max(measured.values(), key=lambda one: one.mean),
-            planner=measured[chosen.planner],
+            ours=measured[chosen.ours],
             paper=measured[chosen.paper],
             planning_ms=self._planning_ms(),
         )

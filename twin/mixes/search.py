@@ -104,11 +104,11 @@ class Laboratory:
         It is the highest rate at which 99 % of the scored queries are answered within the target, to the
         given relative tolerance, by bisection.
         """
-        found: list[float] = []
+        rates: list[float] = []
         for index in range(len(self._workloads)):
-            start = found[-1] if found and found[-1] else guess
-            found.append(self._throughput(index, mix, trial, tolerance, start or sum(self._capacity(mix))))
-        return found
+            start = rates[-1] if rates and rates[-1] else guess
+            rates.append(self._throughput(index, mix, trial, tolerance, start or sum(self._capacity(mix))))
+        return rates
 
     def throughput(
         self, mix: Mix, trial: Trial, *, tolerance: float = 0.01, guess: float | None = None

@@ -32,8 +32,8 @@ PROMISE: Final = 0.99
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """Everything that the bench has measured."""
+class MixResults:
+    """Everything that the bench of mixes has measured."""
 
     picks: tuple[Picks, ...]
     sweeps: tuple[Sweep, ...]
@@ -59,7 +59,7 @@ class Found:
         return next(one for one in self.homogeneous if one.model == model)
 
     def pick(self, model: str) -> Picks:
-        """What the planners take for the model."""
+        """What we and the paper take for the model."""
         return next(one for one in self.picks if one.model == model)
 
     def on(self, model: str, mix: Mix) -> OnMix:
@@ -71,19 +71,19 @@ class Found:
         return self.on(model, self.sweep(model, label(OURS)).best.mix)
 
 
-def tables(found: Found) -> str:
+def tables(results: MixResults) -> str:
     """Every table."""
     parts = [
-        ("Throughput, each distributor on the mix where it carries most", _throughputs(found)),
-        ("Every distributor on the same mix", _same_mix(found)),
-        ("The planner's pick among all measured mixes", _planner(found)),
-        ("The planner's pick at other budgets, among all mixes", _budgets(found)),
-        ("Searching catalogues", _catalogues(found)),
-        ("Recorded requests for pictures", _diffusion(found)),
-        ("Targets", _targets(found)),
-        ("Throughput under disturbances, on the mix where ours carries most", _throughput_curves(found)),
-        ("Answered in time after a disturbance, by load", _attainment_curves(found)),
-        ("Processor time of a decision", _decisions(found)),
+        ("Throughput, each distributor on the mix where it carries most", _throughputs(results)),
+        ("Every distributor on the same mix", _same_mix(results)),
+        ("Our pick among all measured mixes", _picks(results)),
+        ("Our pick at other budgets, among all mixes", _budgets(results)),
+        ("Searching catalogues", _catalogues(results)),
+        ("Recorded requests for pictures", _diffusion(results)),
+        ("Targets", _targets(results)),
+        ("Throughput under disturbances, on the mix where ours carries most", _throughput_curves(results)),
+        ("Answered in time after a disturbance, by load", _attainment_curves(results)),
+        ("Processor time of a decision", _decisions(results)),
     ]
     return "\n\n".join(f"### {title}\n\n" + "\n".join(lines) for title, lines in parts) + "\n"
 
@@ -104,7 +104,7 @@ def _value(measured: Measured) -> str:
     return f"{measured.mean:.4g} ± {measured.spread:.2g}"
 
 
-def _throughputs(found: Found) -> Iterator[str]:
+def _throughputs(results: MixResults) -> Iterator[str]:
     """Queries per second, mean ± standard deviation over the seeds, and times the best homogeneous pool."""
     order = ", ".join(kind.name for kind in TYPES)
     yield f"Queries per second (mean ± standard deviation over the seeds), and the mix: counts of {order}."
@@ -112,13 +112,13 @@ def _throughputs(found: Found) -> Iterator[str]:
     names = (*BASELINES, label(KAIROS), label(OURS))
     yield from _table(
         ("model", "homogeneous", *names, "ours / homogeneous", "ours / KAIROS"),
-        (_throughput_row(found, model, names) for model in found.models),
+        (_throughput_row(results, model, names) for model in results.models),
     )
 
 
-def _throughput_row(found: Found, model: str, names: Sequence[str]) -> Sequence[str]:
-    alone = found.alone(model).best
-    best = {name: found.sweep(model, name).best for name in names}
+def _throughput_row(results: MixResults, model: str, names: Sequence[str]) -> Sequence[str]:
+    alone = results.alone(model).best
+    best = {name: results.sweep(model, name).best for name in names}
     ours = best[label(OURS)].mean
     return (
         model,
@@ -129,11 +129,11 @@ def _throughput_row(found: Found, model: str, names: Sequence[str]) -> Sequence[
     )
 
 
-def _same_mix(found: Found) -> Iterator[str]:
+def _same_mix(results: MixResults) -> Iterator[str]:
     names = [LABELS[one] for one in Distributor]
     yield from _table(
         ("model", "mix", *names, "ours / best of " + ", ".join(BASELINES), "bound", "ours / bound"),
-        (_same_mix_row(one, names) for one in found.on_mix),
+        (_same_mix_row(one, names) for one in results.on_mix),
     )
 
 
@@ -154,49 +154,49 @@ def lead(one: OnMix) -> float:
     return one.measured[label(OURS)].mean / max(one.measured[name].mean for name in BASELINES)
 
 
-def _planner(found: Found) -> Iterator[str]:
+def _picks(results: MixResults) -> Iterator[str]:
     """Regret: what the pick carries below the best mix, both with all seeds, under ours."""
     yield from _table(
-        ("model", "best mix", "planner's pick", "rank", "regret", "paper's pick", "rank", "regret"),
-        (_planner_row(found, model) for model in found.models),
+        ("model", "best mix", "our pick", "rank", "regret", "paper's pick", "rank", "regret"),
+        (_pick_row(results, model) for model in results.models),
     )
 
 
-def _planner_row(found: Found, model: str) -> Sequence[str]:
-    sweep, chosen = found.sweep(model, label(OURS)), found.pick(model)
+def _pick_row(results: MixResults, model: str) -> Sequence[str]:
+    sweep, chosen = results.sweep(model, label(OURS)), results.pick(model)
     cells = [model, short(sweep.best.mix)]
-    for mix in (chosen.planner, chosen.paper):
+    for mix in (chosen.ours, chosen.paper):
         cells += [
             short(mix),
             f"{sweep.rank(mix)} of {len(sweep.measured)}",
-            f"{regret(found, model, mix):.1%}",
+            f"{regret(results, model, mix):.1%}",
         ]
     return cells
 
 
-def regret(found: Found, model: str, mix: Mix) -> float:
+def regret(results: MixResults, model: str, mix: Mix) -> float:
     """By which share the mix carries less than the best one, under ours."""
-    carried = found.on(model, mix).measured[label(OURS)].mean
-    return max(0.0, 1.0 - carried / found.sweep(model, label(OURS)).best.mean)
+    carried = results.on(model, mix).measured[label(OURS)].mean
+    return max(0.0, 1.0 - carried / results.sweep(model, label(OURS)).best.mean)
 
 
-def _budgets(found: Found) -> Iterator[str]:
-    """Regret under ours, all seeds; the planner's processor time."""
-    picked = ("planner's pick", "regret", "paper's pick", "regret")
+def _budgets(results: MixResults) -> Iterator[str]:
+    """Regret under ours, all seeds; the processor time of our pick."""
+    picked = ("our pick", "regret", "paper's pick", "regret")
     yield from _table(
         ("model", "USD/h", "mixes", "best mix", *picked, "planning"),
-        (_budget_row(one) for one in found.at_budget),
+        (_budget_row(one) for one in results.at_budget),
     )
 
 
 def _budget_row(one: AtBudget) -> Sequence[str]:
     cells = [one.model, f"{one.budget_usd_per_hour:g}", f"{one.mixes:,}", short(one.best.mix)]
-    for pick in (one.planner, one.paper):
+    for pick in (one.ours, one.paper):
         cells += [short(pick.mix), f"{one.regret(pick):.1%}"]
     return (*cells, f"{one.planning_ms:.1f} ms")
 
 
-def _catalogues(found: Found) -> Iterator[str]:
+def _catalogues(results: MixResults) -> Iterator[str]:
     yield from _table(
         ("types", "USD/h", "processor time", "stated gap"),
         (
@@ -206,7 +206,7 @@ def _catalogues(found: Found) -> Iterator[str]:
                 _range(one.seconds, "{:.1f} s"),
                 _range(one.gaps, "{:.0%}"),
             )
-            for one in found.catalogues
+            for one in results.catalogues
         ),
     )
 
@@ -215,10 +215,10 @@ def _range(values: Sequence[float], form: str) -> str:
     return f"{form.format(min(values))} to {form.format(max(values))}"
 
 
-def _diffusion(found: Found) -> Iterator[str]:
+def _diffusion(results: MixResults) -> Iterator[str]:
     """Requests per minute, mean ± standard deviation over the seeds."""
-    outcomes = [outcome for one in found.diffusion for outcome in one.outcomes]
-    yield "Requests per minute within the promise: the planner's mix, and the best of one type."
+    outcomes = [outcome for one in results.diffusion for outcome in one.outcomes]
+    yield "Requests per minute within the promise: our mix, and the best of one type."
     yield ""
     yield from _table(
         ("case", "mix", "estimate", *outcomes[0].measured_rpm),
@@ -230,26 +230,28 @@ def _diffusion_row(one: OnRequests) -> Sequence[str]:
     return (one.case, one.mix, f"{one.estimated_rpm:.4g}", *map(_value, one.measured_rpm.values()))
 
 
-def _targets(found: Found) -> Iterator[str]:
+def _targets(results: MixResults) -> Iterator[str]:
     over_alone, over_kairos = [], []
-    for model in found.models:
-        ours = found.sweep(model, label(OURS)).best.mean
-        over_alone.append(ours / found.alone(model).best.mean)
-        over_kairos.append(ours / found.sweep(model, label(KAIROS)).best.mean)
-    leads = fmean(lead(found.best(model)) for model in found.models)
-    regrets = [regret(found, model, found.pick(model).planner) for model in found.models]
-    regrets_elsewhere = [one.regret(one.planner) for one in found.at_budget]
-    planning = [one.planning_ms for one in found.at_budget if one.budget_usd_per_hour == BUDGET_USD_PER_HOUR]
-    searching = [seconds for one in found.catalogues for seconds in one.seconds]
-    decision = found.decisions[0].milliseconds[label(OURS)][1]
+    for model in results.models:
+        ours = results.sweep(model, label(OURS)).best.mean
+        over_alone.append(ours / results.alone(model).best.mean)
+        over_kairos.append(ours / results.sweep(model, label(KAIROS)).best.mean)
+    leads = fmean(lead(results.best(model)) for model in results.models)
+    regrets = [regret(results, model, results.pick(model).ours) for model in results.models]
+    regrets_elsewhere = [one.regret(one.ours) for one in results.at_budget]
+    planning = [
+        one.planning_ms for one in results.at_budget if one.budget_usd_per_hour == BUDGET_USD_PER_HOUR
+    ]
+    searching = [seconds for one in results.catalogues for seconds in one.seconds]
+    decision = results.decisions[0].milliseconds[label(OURS)][1]
     rows = [
         ("ours over homogeneous, least of all models", min(over_alone), "≥", 1.5, "{:.2f}"),
         ("ours over homogeneous, second best model", _second(over_alone), "≥", 2.0, "{:.2f}"),
         ("ours over KAIROS' matching, least of all models", min(over_kairos), "≥", 1.0, "{:.3f}"),
         ("ours over KAIROS' matching, second best model", _second(over_kairos), "≥", 1.1, "{:.3f}"),
         ("ours over the best baseline on the same mix, mean", leads, "≥", 1.15, "{:.3f}"),
-        ("regret of the planner's pick, worst model", max(regrets), "≤", 0.03, "{:.1%}"),
-        ("regret of the planner's pick, worst model and budget", max(regrets_elsewhere), "≤", 0.03, "{:.1%}"),
+        ("regret of our pick, worst model", max(regrets), "≤", 0.03, "{:.1%}"),
+        ("regret of our pick, worst model and budget", max(regrets_elsewhere), "≤", 0.03, "{:.1%}"),
         ("planning 331 mixes, worst model, ms", max(planning), "≤", 50.0, "{:.1f}"),
         ("searching a catalogue, the longest, s", max(searching), "≤", 60.0, "{:.1f}"),
         ("decision with 100 instances and 200 waiting, p99, ms", decision, "≤", 1.0, "{:.2f}"),
@@ -267,25 +269,25 @@ def _second(values: Sequence[float]) -> float:
     return sorted(values, reverse=True)[min(1, len(values) - 1)]
 
 
-def _curves(found: Found, kinds: Sequence[str]) -> Iterator[tuple[Curves, Curve]]:
+def _curves(results: MixResults, kinds: Sequence[str]) -> Iterator[tuple[Curves, Curve]]:
     for kind in kinds:
-        for one in found.curves:
+        for one in results.curves:
             yield from ((one, curve) for curve in one.curves if curve.kind == kind)
 
 
-def _throughput_curves(found: Found) -> Iterator[str]:
+def _throughput_curves(results: MixResults) -> Iterator[str]:
     yield "Queries per second that still keep 99 % in time; each cell is ours / KAIROS' matching."
     for kind in (NOISE, DRIFT, MEANS, ARTIFACT):
-        rows = list(_curves(found, [kind]))
+        rows = list(_curves(results, [kind]))
         yield ""
         strengths = [_strength(kind, strength) for strength in rows[0][1].strengths]
         yield from _table(("model", "mix", *strengths), (_curve_row(*row, "{:.4g}") for row in rows))
 
 
-def _attainment_curves(found: Found) -> Iterator[str]:
+def _attainment_curves(results: MixResults) -> Iterator[str]:
     yield "Share of queries in time; the load is a share of what ours carries undisturbed; ours / KAIROS."
     for kind in sorted(ATTAINMENTS):
-        rows = list(_curves(found, [kind]))
+        rows = list(_curves(results, [kind]))
         yield ""
         yield f"{kind}:"
         yield ""
@@ -310,12 +312,12 @@ def _curve_row(one: Curves, curve: Curve, form: str) -> Sequence[str]:
     )
 
 
-def _decisions(found: Found) -> Iterator[str]:
+def _decisions(results: MixResults) -> Iterator[str]:
     yield from _table(
         ("distributor", "median", "p99", "decisions"),
         (
             (name, f"{median:.2f} ms", f"{p99:.2f} ms", f"{one.decisions:,}")
-            for one in found.decisions
+            for one in results.decisions
             for name, (median, p99) in one.milliseconds.items()
         ),
     )

@@ -77,7 +77,7 @@ def read_catalogue(path: Path) -> Catalogue:
 
 
 def catalogue_problem(path: Path, catalogue: Catalogue, sizes: Sizes) -> Problem:
-    """The planner's problem: the catalogue's types serving queries of these sizes.
+    """The problem: the catalogue's types serving queries of these sizes.
 
     Raises:
         InputError: the catalogue cannot serve the sizes; naming the file, the key and what would be valid.
@@ -97,7 +97,7 @@ def catalogue_problem(path: Path, catalogue: Catalogue, sizes: Sizes) -> Problem
 def fleet_problem(
     path: Path, fleet: Fleet, sizes: Sizes, profile_size: float, latency_seconds: float | None
 ) -> Problem:
-    """The planner's problem: the fleet's units serving queries of these sizes.
+    """The problem: the fleet's units serving queries of these sizes.
 
     A unit's service_seconds is taken as the time for a query of `profile_size`, and service time as
     proportional to size (images x steps: every step is one pass of the same network). A unit costs what

@@ -1,4 +1,4 @@
-"""The mix planner's answers: the mix, why the others lost, and throughput against budget."""
+"""Which mix to have: the mix, why the others lost, and throughput against budget."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class MixPlan:
-    """The planner's answer to one question.
+    """The answer to one question about mixes.
 
     `demand_rpm` is None when the question was a budget's best mix. `paper` is the paper's choice under the
     same budget, None where there are too many mixes to rank.

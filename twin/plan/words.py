@@ -1,4 +1,4 @@
-"""The planner's answer in words: what to have, what it carries, and why the runners-up lost."""
+"""The chosen mix in words: what to have, what it carries, and why the runners-up lost."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final

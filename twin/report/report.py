@@ -10,11 +10,12 @@ from typing import Final
 from plotly.offline import get_plotlyjs
 
 from control_lambda.core.fleet import Objective
+from control_lambda.core.reasons import Code
+from control_lambda.core.record import DecisionRecord
 from twin.report.charts import Axis, figure, unit_colours
 from twin.report.explain import changes
 from twin.report.figures import TABLE_HEADER, headline, table_rows
 from twin.report.results import Result, Summary
-from twin.steering.steering import Record
 from twin.world.world import EPOCH
 
 TEMPLATE: Final = Path(__file__).with_name("report.html")
@@ -26,7 +27,6 @@ def report(result: Result) -> str:
     """The page as HTML."""
     fleet = result.minutes.fleet
     axis = Axis(result.minutes, fleet)
-    records = [record for record in result.records if "skipped" not in record]
     page = Template(TEMPLATE.read_text(encoding="utf-8"))
     return page.substitute(
         title=escape(f"{fleet.fleet}, {result.minutes.policy}"),
@@ -36,9 +36,9 @@ def report(result: Result) -> str:
         unscored=result.minutes.unscored,
         thinned=_thinned(axis),
         table=_table(result),
-        decisions=_decisions(records),
+        decisions=_decisions(result.records),
         setting="".join(_setting(result)),
-        figure=_as_script(json.dumps(figure(axis, records), separators=(",", ":"))),
+        figure=_as_script(json.dumps(figure(axis, result.records), separators=(",", ":"))),
         plotly=get_plotlyjs(),
     )
 
@@ -92,7 +92,7 @@ def _table_row(row: Sequence[str], ours: str) -> str:
     return f"<tr class=ours>{cells}</tr>" if row[0] == ours else f"<tr>{cells}</tr>"
 
 
-def _decisions(records: Sequence[Record]) -> str:
+def _decisions(records: Sequence[DecisionRecord]) -> str:
     if not records:
         return "<p>This policy keeps no decision records.</p>"
     changed = [
@@ -114,18 +114,18 @@ def _decisions(records: Sequence[Record]) -> str:
     )
 
 
-def _is_change(before: Record | None, record: Record) -> bool:
-    switched = before is not None and before["mode"] != record["mode"]
-    return bool(record["writes"] or record["failures"] or switched)
+def _is_change(before: DecisionRecord | None, record: DecisionRecord) -> bool:
+    switched = before is not None and before.mode is not record.mode
+    return bool(record.writes or record.failures or switched)
 
 
-def _decision(record: Record) -> str:
-    why = [reason["text"] for reason in record["reasons"] if reason["code"] != "weights-shifted"]
-    failed = [f"<b class=alarm>{escape(failure)}</b>" for failure in record["failures"]]
+def _decision(record: DecisionRecord) -> str:
+    why = [reason.text for reason in record.reasons if reason.code != Code.SHIFT]
+    failed = [f"<b class=alarm>{escape(failure)}</b>" for failure in record.failures]
     cells = (
-        str(record["tick"]),
-        _trace_time(record["at"]),
-        f"<span class=mode-{escape(record['mode'])}>{escape(record['mode'])}</span>",
+        str(record.tick),
+        _trace_time(record.at),
+        f"<span class=mode-{escape(record.mode)}>{escape(record.mode)}</span>",
         "<br>".join(map(escape, changes(record))),
         "<br>".join([*map(escape, why), *failed]),
     )

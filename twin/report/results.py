@@ -14,10 +14,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from control_lambda.core.fleet import Fleet, fleet_from_json
+from control_lambda.core.model import plain
+from control_lambda.core.record import Answer, DecisionRecord, answer_from_plain
 from control_lambda.core.traffic.weights import to_shares
 from twin.errors import InputError
 from twin.steering.replay import UNSCORED_MINUTES, Run
-from twin.steering.steering import Record
 from twin.world.world import Past
 
 SUMMARY: Final = "summary.json"
@@ -81,7 +82,7 @@ class Result:
 
     summary: Summary
     minutes: Minutes
-    records: Sequence[Record]
+    records: Sequence[DecisionRecord]
     comparison: Sequence[Summary] = ()
 
 
@@ -115,7 +116,7 @@ def save(result: Result, report: str, out: Path) -> None:
     """
     files = {
         SUMMARY: json.dumps(result.summary, indent=2) + "\n",
-        DECISIONS: "".join(json.dumps(record) + "\n" for record in result.records),
+        DECISIONS: "".join(json.dumps(plain(record)) + "\n" for record in result.records),
         MINUTES: result.minutes.model_dump_json() + "\n",
         REPORT: report,
     }
@@ -160,26 +161,26 @@ def load(folder: Path) -> Result:
     return Result(
         summary=_object(folder / SUMMARY),
         minutes=_minutes(folder / MINUTES),
-        records=read_records(folder / DECISIONS),
+        records=[answer for answer in read_answers(folder / DECISIONS) if isinstance(answer, DecisionRecord)],
         comparison=_comparison(folder / COMPARE),
     )
 
 
-def read_records(path: Path) -> list[Record]:
-    """The decision records in a file: a line each, or one JSON object.
+def read_answers(path: Path) -> list[Answer]:
+    """What ticks answered, from a file: a line each, or one JSON object.
 
-    A line that a Lambda logged counts as the record within it.
+    A line that a Lambda logged counts as the answer within it.
 
     Raises:
         InputError: the file cannot be read or holds something else.
     """
     text = read_text(path, "decisions.jsonl, or a decision record as JSON")
     try:
-        return [_as_record(path, "the file", json.loads(text))]
+        return [_as_answer(path, "the file", json.loads(text))]
     except json.JSONDecodeError:
         lines = enumerate(text.splitlines(), start=1)
         return [
-            _as_record(path, f"line {number}", _parsed_line(path, number, line)) for number, line in lines
+            _as_answer(path, f"line {number}", _parsed_line(path, number, line)) for number, line in lines
         ]
 
 
@@ -209,15 +210,12 @@ def _parsed_line(path: Path, number: int, line: str) -> object:
         raise InputError(f"{path}: line {number}: {error.msg}; valid: a decision record as JSON") from None
 
 
-def _as_record(path: Path, where: str, raw: object) -> Record:
-    record = raw["record"] if isinstance(raw, dict) and "record" in raw else raw
-    if isinstance(record, dict) and "skipped" in record:
-        return record
-    needed = ("tick", "at", "mode", "reasons", "units", "pools", "writes", "failures")
-    missing = [key for key in needed if not isinstance(record, dict) or key not in record]
-    if not isinstance(record, dict) or missing:
-        raise InputError(f"{path}: {where}: {', '.join(missing)} missing; valid: a decision record as JSON")
-    return record
+def _as_answer(path: Path, where: str, raw: object) -> Answer:
+    told = raw["record"] if isinstance(raw, dict) and "record" in raw else raw
+    try:
+        return answer_from_plain(told)
+    except ValueError as error:
+        raise InputError(f"{path}: {where}: {error}; valid: a decision record as JSON") from None
 
 
 def _object(path: Path) -> Summary:

@@ -1,0 +1,1 @@
+"""Who steers the world? The loop, over memory or the embedded AWS, other policies, the least possible."""

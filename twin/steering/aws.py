@@ -8,10 +8,11 @@ from numpy.typing import NDArray
 
 from control_lambda import handler, signals
 from control_lambda.aws.rule import ListenerRule
-from control_lambda.loop import iso_time
+from control_lambda.core.record import Answer
+from control_lambda.trigger import iso_time
 from twin.cloud import embedded
 from twin.errors import InputError
-from twin.steering.steering import Record, the_decision
+from twin.steering.steering import the_decision
 from twin.world.nodes import Event
 from twin.world.plant import MINUTE_SECONDS, Served
 from twin.world.queues import LOST, NO_TARGET, NO_UNIT, SERVED
@@ -43,7 +44,7 @@ class AwsSteering:
         """Stop the cloud."""
         self.cloud.close()
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer:
         """Run what EventBridge Scheduler runs now: hourly prices, and the minute's tick.
 
         Raises:
@@ -52,16 +53,16 @@ class AwsSteering:
         self._read_prices()
         return self._tick({"time": iso_time(self._world.now), "cause": "schedule"})
 
-    def react(self, events: Sequence[Event]) -> Record | None:
+    def react(self, events: Sequence[Event]) -> Answer | None:
         """Hand the events to signals, and to the tick what signals invokes it with."""
         for event in self.cloud.told(events):
             signals.run(event, self.signals)
         return the_decision(self._tick(payload) for payload in self.cloud.invocations())
 
-    def _tick(self, event: Mapping[str, Any]) -> Record:
-        record = handler.run(event, self.ports)
+    def _tick(self, event: Mapping[str, Any]) -> Answer:
+        answer = handler.run(event, self.ports)
         self._world.weights = self._rule.weights(self._world.fleet)
-        return record
+        return answer
 
     def _read_prices(self) -> None:
         """At the first tick of each hour set the prices that the trace has, and have signals read them."""

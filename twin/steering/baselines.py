@@ -13,8 +13,9 @@ from types import MappingProxyType
 from typing import Final
 
 from control_lambda.core.fleet import Pool, Unit
+from control_lambda.core.record import Answer
 from control_lambda.core.traffic.weights import to_weights
-from twin.steering.steering import Record, Steering
+from twin.steering.steering import Steering
 from twin.world.nodes import Event
 from twin.world.plant import MINUTE_SECONDS
 from twin.world.world import World
@@ -66,7 +67,7 @@ class Equal:
     def __init__(self, world: World) -> None:
         self._world = world
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer | None:
         """Size every unit for its share, and share equally."""
         world = self._world
         ready = [unit for unit in world.fleet.units if _ready(world, unit)]
@@ -76,7 +77,7 @@ class Equal:
         _weigh(world, {unit.name: 1.0 for unit in ready})
         return None
 
-    def react(self, events: Sequence[Event]) -> Record | None:  # noqa: ARG002 - the protocol's
+    def react(self, events: Sequence[Event]) -> Answer | None:  # noqa: ARG002 - the protocol's
         """Do at once what the next minute would."""
         return self.schedule()
 
@@ -93,7 +94,7 @@ class Reactive:
         self._world = world
         self._units = tuple(units)
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer | None:
         """Size the pools in the order of their price, and share by ready capacity."""
         world, demand = self._world, highest_rpm(self._world)
         steps = [
@@ -106,7 +107,7 @@ class Reactive:
         _weigh(world, {unit.name: _ready(world, unit) * _rpm_per_node(unit) for unit in self._units})
         return None
 
-    def react(self, events: Sequence[Event]) -> Record | None:  # noqa: ARG002 - the protocol's
+    def react(self, events: Sequence[Event]) -> Answer | None:  # noqa: ARG002 - the protocol's
         """Do at once what the next minute would: a refusal moves the order to the next pool."""
         return self.schedule()
 
@@ -127,14 +128,14 @@ class SampleStatic:
         self._units = _sample_units(world, "sample-static")
         _empty_others(world, self._units)
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer | None:
         """Scale every unit by its own traffic."""
         self._world.weights = _static_weights(self._world, self._units)
         for unit, sample in self._units:
             self._autoscaler.scale(unit, sample.cost_rpm)
         return None
 
-    def react(self, events: Sequence[Event]) -> Record | None:  # noqa: ARG002 - the protocol's
+    def react(self, events: Sequence[Event]) -> Answer | None:  # noqa: ARG002 - the protocol's
         """Nothing: the sample does not listen."""
         return None
 
@@ -156,7 +157,7 @@ class SampleLoop:
         self._highest_rpm = 0.0
         _empty_others(world, self._units)
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer | None:
         """Poll when it is time, scale every unit by its own traffic, and weigh."""
         demand = latest_rpm(self._world)
         self._highest_rpm = max(self._highest_rpm, demand)
@@ -172,7 +173,7 @@ class SampleLoop:
             self._world.weights = _static_weights(self._world, self._units)
         return None
 
-    def react(self, events: Sequence[Event]) -> Record | None:  # noqa: ARG002 - the protocol's
+    def react(self, events: Sequence[Event]) -> Answer | None:  # noqa: ARG002 - the protocol's
         """Nothing: the sample polls."""
         return None
 
@@ -293,14 +294,14 @@ def _filled(world: World, steps: Sequence[_Step], demand: float) -> dict[str, in
     Without the stay, asking a refused pool again would take away the nodes that are to replace it.
     """
     sizes = {}
-    missing = standing = demand
+    missing = unserved = demand
     for step in steps:
         name = step.pool.name
         wanted = min(ceil(max(missing, 0.0) / step.carried), step.most)
-        kept = min(ceil(max(standing, 0.0) / step.carried), len(world.nodes.members(name)))
+        kept = min(ceil(max(unserved, 0.0) / step.carried), len(world.nodes.members(name)))
         sizes[name] = max(wanted, kept)
         missing -= wanted * step.carried
-        standing -= len(world.nodes.ready(name)) * step.carried
+        unserved -= len(world.nodes.ready(name)) * step.carried
     return sizes
 
 

@@ -85,7 +85,7 @@ class _PoolMinutes:
     """
 
     rate: float
-    held: float
+    at_first: float
     usd: Floats
     start_usd: Floats
     ceiling: Floats
@@ -171,17 +171,17 @@ def _pool_minutes(scenario: Scenario, pool: Pool) -> _PoolMinutes:
     profile = scenario.fleet.unit_of[pool.name].profile
     whole_start = int(profile.start_seconds // MINUTE_SECONDS)
     capacity = _capacity(scenario, pool)
-    held = 1.0 if capacity[0] > 0 else 0.0
+    at_first = 1.0 if capacity[0] > 0 else 0.0
     usd = _usd_per_minute(scenario, pool)
     if pool.market == "spot":
-        ceiling = _lasting(capacity, whole_start, held)
+        ceiling = _lasting(capacity, whole_start, at_first)
         limit = np.full_like(capacity, pool.nodes.max)
     else:
-        ceiling = _highest_so_far(capacity, whole_start, held)
+        ceiling = _highest_so_far(capacity, whole_start, at_first)
         limit = _limit_at_launch(capacity, profile.start_seconds)
     return _PoolMinutes(
         rate=MINUTE_SECONDS / profile.service_seconds,
-        held=held,
+        at_first=at_first,
         usd=usd,
         start_usd=_sum_of_previous(usd, whole_start),
         ceiling=ceiling,
@@ -214,22 +214,22 @@ def _sum_of_previous(values: Floats, count: int) -> Floats:
     return earlier
 
 
-def _lasting(capacity: Floats, start_minutes: int, held: float) -> Floats:
+def _lasting(capacity: Floats, start_minutes: int, at_first: float) -> Floats:
     """How many spot nodes can serve in each minute, having existed since their launch.
 
-    Before the first minute there are the `held` ones. A node that its limit no longer admits stays for
+    Before the first minute there are the `at_first` ones. A node that its limit no longer admits stays for
     the notice.
     """
-    before = np.full(start_minutes + NOTICE_MINUTES, held)
+    before = np.full(start_minutes + NOTICE_MINUTES, at_first)
     with_notice = sliding_window_view(np.concatenate((before, capacity)), NOTICE_MINUTES + 1).max(axis=1)
     lasting: Floats = sliding_window_view(with_notice, start_minutes + 1).min(axis=1)
     return lasting
 
 
-def _highest_so_far(capacity: Floats, start_minutes: int, held: float) -> Floats:
+def _highest_so_far(capacity: Floats, start_minutes: int, at_first: float) -> Floats:
     """The highest limit at which any on-demand node can have been launched that serves in a minute."""
-    launched = np.concatenate((np.full(start_minutes, held), capacity))[: len(capacity)]
-    highest: Floats = np.maximum(np.maximum.accumulate(launched), held)
+    launched = np.concatenate((np.full(start_minutes, at_first), capacity))[: len(capacity)]
+    highest: Floats = np.maximum(np.maximum.accumulate(launched), at_first)
     return highest
 
 
@@ -294,8 +294,8 @@ def _rows(load: _Load, pools: list[_PoolMinutes]) -> tuple[sparse.csr_array, Flo
     minutes, count = len(load.arrivals), len(pools)
     change = sparse.eye_array(minutes) - sparse.eye_array(minutes, k=-1)
     rates = np.array([[pool.rate for pool in pools]])
-    held = np.zeros((count, minutes))
-    held[:, 0] = [pool.held for pool in pools]
+    at_first = np.zeros((count, minutes))
+    at_first[:, 0] = [pool.at_first for pool in pools]
     serving, rising, launched = _launches_within_limit(pools)
     matrix = sparse.block_array(
         [
@@ -305,7 +305,7 @@ def _rows(load: _Load, pools: list[_PoolMinutes]) -> tuple[sparse.csr_array, Flo
         ],
         format="csr",
     )
-    return matrix, np.concatenate((held.ravel(), -load.arrivals, launched))
+    return matrix, np.concatenate((at_first.ravel(), -load.arrivals, launched))
 
 
 def _launches_within_limit(pools: list[_PoolMinutes]) -> tuple[sparse.csr_array, sparse.csr_array, Floats]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control_lambda.core.fleet import Objective, Unit
+from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.core.traffic.weights import to_shares
-from twin.steering.steering import Record, Steering
+from twin.steering.steering import Steering
 from twin.world.world import Past, Scenario, World
 
 # The first minutes start from an arbitrary state and are not scored.
@@ -36,7 +37,7 @@ class Run:
     scenario: Scenario
     policy: str
     past: list[Past] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    records: list[DecisionRecord] = field(default_factory=list)
     tick_seconds: list[float] = field(default_factory=list)
     flips: int = 0
     node_launches: int = 0
@@ -141,25 +142,25 @@ class _Driver:
                 self._call(partial(self._steering.react, list(together)))
             announced = self._world.events()
 
-    def _call(self, act: Callable[[], Record | None]) -> None:
+    def _call(self, act: Callable[[], Answer | None]) -> None:
         began = time.perf_counter()
-        record = act()
-        if record is not None and "skipped" not in record:
+        answer = act()
+        if isinstance(answer, DecisionRecord):
             self._run.tick_seconds.append(time.perf_counter() - began)
-        self._note(record)
+        self._note(answer)
         self._watch()
 
-    def _note(self, record: Record | None) -> None:
+    def _note(self, answer: Answer | None) -> None:
         """Count a flip; the last unit that loses its weight, and the first that gets some, count too."""
         before, after = self._shares, to_shares(self._world.weights)
         units = {*before, *after}
         moved = max((abs(after.get(unit, 0.0) - before.get(unit, 0.0)) for unit in units), default=0.0)
         self._shares = after
         switched = False
-        if record is not None and "mode" in record:
-            previous = self._run.records[-1]["mode"] if self._run.records else record["mode"]
-            switched = record["mode"] != previous
-            self._run.records.append(record)
+        if isinstance(answer, DecisionRecord):
+            previous = self._run.records[-1].mode if self._run.records else answer.mode
+            switched = answer.mode is not previous
+            self._run.records.append(answer)
         if switched or moved > FLIP_SHARE:
             self._run.flips += 1
 

@@ -1,31 +1,31 @@
 """How a world is steered: by the loop over in-memory ports, as Lambda would run it on the same facts."""
 
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any, Protocol
 
 from control_lambda import loop
-from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
-from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
+from control_lambda.aws import sensing
+from control_lambda.aws.calls import Calls
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
+from control_lambda.core.model import Evidence, Snapshot, State, plain
+from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.ports import Remembered, Settings
-from twin.cloud.moto_gaps.protocol import ZONE
-from twin.world.nodes import Event, Refused
+from control_lambda.trigger import iso_time
+from twin.steering.answers import AtOnce, Failing, Joining, WorldSources, evidence_of, nothing_fails, require
+from twin.world.nodes import Event
 from twin.world.world import World
-
-Record = dict[str, Any]
 
 
 class Steering(Protocol):
     """Someone who steers a world."""
 
-    def schedule(self) -> Record | None:
-        """Act as every minute; the decision record, None when nothing was decided."""
+    def schedule(self) -> Answer | None:
+        """Act as every minute; what the tick answers, None from who keeps no records."""
         ...
 
-    def react(self, events: Sequence[Event]) -> Record | None:
-        """Act on what AWS has announced for one and the same second; the record as from `schedule`."""
+    def react(self, events: Sequence[Event]) -> Answer | None:
+        """Act on what AWS has announced for one and the same second; the answer as from `schedule`."""
         ...
 
 
@@ -36,40 +36,33 @@ class CoreSteering:
         self._world = world
         self._ports = WorldPorts(world)
 
-    def schedule(self) -> Record | None:
+    def schedule(self) -> Answer:
         """Run a scheduled tick."""
-        return self._tick({"time": loop.iso_time(self._world.now), "cause": "schedule"})
+        return self._tick({"time": iso_time(self._world.now), "cause": "schedule"})
 
-    def react(self, events: Sequence[Event]) -> Record | None:
+    def react(self, events: Sequence[Event]) -> Answer | None:
         """Do as signals: write all evidence down, then invoke a tick for each event."""
         announced = [evidence_of(event) for event in events]
         self._ports.add_evidence(announced)
         return the_decision(
-            self._tick({"time": loop.iso_time(item.at), "cause": "event", "evidence": [plain(item)]})
+            self._tick({"time": iso_time(item.at), "cause": "event", "evidence": [plain(item)]})
             for item in announced
         )
 
-    def _tick(self, event: Mapping[str, Any]) -> Record:
+    def _tick(self, event: Mapping[str, Any]) -> Answer:
         return loop.tick(event, self._ports, self._ports, self._ports)
 
 
-def the_decision(records: Iterable[Record]) -> Record | None:
+def the_decision(answers: Iterable[Answer]) -> DecisionRecord | None:
     """The record that decided; the other ticks of its second found their evidence taken and were skipped.
 
     Raises:
         RuntimeError: two of them decided, and one would be lost.
     """
-    decided = [record for record in records if "skipped" not in record]
+    decided = [answer for answer in answers if isinstance(answer, DecisionRecord)]
     if len(decided) > 1:
-        raise RuntimeError(f"{len(decided)} ticks of one second decided: {decided[0]['at']}")
+        raise RuntimeError(f"{len(decided)} ticks of one second decided: {decided[0].at}")
     return decided[0] if decided else None
-
-
-def evidence_of(event: Event) -> Evidence:
-    """An announcement as the evidence that signals makes of it: a refused launch names its zone."""
-    if isinstance(event, Refused):
-        return Evidence(event.pool, event.kind, event.at, zone=ZONE)
-    return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
 
 
 def plain_evidence(event: Event) -> dict[str, Any]:
@@ -79,91 +72,84 @@ def plain_evidence(event: Event) -> dict[str, Any]:
 
 
 class WorldPorts:
-    """Sensors, actuators and memory over a world: what AWS would show, without AWS in between."""
+    """Sensors, actuators and memory over a world: what AWS would show, without AWS in between.
 
-    def __init__(self, world: World) -> None:
+    `failing` says which AWS actions fail now, and how.
+    """
+
+    def __init__(self, world: World, failing: Failing = nothing_fails) -> None:
         self._world = world
-        self._settings = Settings(fleet_json=world.fleet.to_json(), observe=False)
+        self._failing = failing
+        self._sources = WorldSources(world, failing)
+        self._joining = Joining()
         self._state: State | None = None
         self._waiting: tuple[Evidence, ...] = ()
-        self._counted: deque[Evidence] = deque()
-        self._class_weights: dict[str, Mapping[str, int]] = {}
 
     def settings(self) -> Settings:
         """The fleet, never paused."""
-        return self._settings
+        return sensing.settings(self._sources, self._calls())
 
     def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
         """What AWS would show at `at`."""
-        world = self._world
-        pools = {pool.name: self._signals(pool.name) for pool in fleet.pools}
-        return Snapshot(
-            at=at,
-            minutes={unit.name: world.minutes_visible(unit.name) for unit in fleet.units},
-            untargeted=world.untargeted_visible(),
-            pools=pools,
-            weights=dict(world.weights),
-            class_weights=dict(self._class_weights),
-            evidence=(*evidence, *self._counted_refusals(at), *self._polled_refusals(pools, at)),
-        )
+        return sensing.sense(self._sources, self._calls(), fleet, at, evidence, self._joining.join).snapshot
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the rule."""
+        require("ModifyRule", self._failing)
         self._world.weights = dict(weights)
         return self._world.weights
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write a query class's rule; the simulated requests are all of the last class."""
-        self._class_weights[name] = dict(weights)
-        return self._class_weights[name]
+        require("ModifyRule", self._failing)
+        self._sources.keep_class_weights(name, dict(weights))
+        return weights
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""
+        require("SetDesiredCapacity", self._failing)
         self._world.nodes.set_desired(pool, nodes, self._world.now)
+
+    def terminate(self, node: str, *, decrement: bool) -> None:
+        """Terminate the node."""
+        require("TerminateInstanceInAutoScalingGroup", self._failing)
+        raise NotImplementedError(
+            f"{node} (decrement: {decrement}): the world's groups terminate no one node"
+        )
 
     def resume_launches(self, pool: str) -> None:
         """Let the group launch again."""
+        require("ResumeProcesses", self._failing)
         self._world.nodes.resume(pool)
+
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Have the group swap no nodes to even out its zones."""
+        require("SuspendProcesses", self._failing)
+        raise NotImplementedError(f"{pool}: the world's groups do not even out their zones")
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Let the group even out its zones again."""
+        require("ResumeProcesses", self._failing)
+        raise NotImplementedError(f"{pool}: the world's groups do not even out their zones")
 
     def acquire(self, at: float) -> Remembered:  # noqa: ARG002 the port's signature
         """The state and the evidence that waits; nobody else ticks here."""
+        require("UpdateItem", self._failing)
         return Remembered(state=self._state, evidence=self._waiting)
 
     def save(self, state: State, seen: Sequence[Evidence]) -> None:  # noqa: ARG002 the port's signature
         """Keep the state; all evidence that waited was seen."""
+        require("UpdateItem", self._failing)
         self._state, self._waiting = state, ()
 
     def add_evidence(self, announced: Sequence[Evidence]) -> None:
         """Do as signals: let the evidence wait for a tick, and count the refused launches."""
         self._waiting += tuple(announced)
-        self._counted.extend(item for item in announced if item.kind is not EvidenceKind.INTERRUPTION)
+        self._sources.count(announced)
 
     def release(self) -> None:
         """Nothing to give back: nobody else ticks here."""
+        require("UpdateItem", self._failing)
 
-    def _signals(self, pool: str) -> PoolSignals:
-        nodes = self._world.nodes
-        return PoolSignals(
-            desired=nodes.desired(pool),
-            ready=frozenset(node.id for node in nodes.ready(pool)),
-            starting={node.id: node.launched_at for node in nodes.starting(pool)},
-            suspended=nodes.suspended(pool),
-            price=self._world.quoted_price(pool),
-        )
-
-    def _counted_refusals(self, at: float) -> Iterator[Evidence]:
-        """What the metric CapacityErrors says in the minutes of the window: no zone, and minutes only."""
-        begun = at // MINUTE_SECONDS * MINUTE_SECONDS
-        while self._counted and self._counted[0].at < begun - WINDOW_SECONDS:
-            self._counted.popleft()
-        for item in self._counted:
-            if item.at < begun:
-                yield Evidence(item.pool, item.kind, item.at // MINUTE_SECONDS * MINUTE_SECONDS)
-
-    def _polled_refusals(self, pools: Mapping[str, PoolSignals], at: float) -> Iterator[Evidence]:
-        """The scaling activities of the pools that hold fewer nodes than they want."""
-        for pool, signals in pools.items():
-            if signals.desired > signals.in_service:
-                for refused in self._world.nodes.refusals(pool)[-ACTIVITIES_READ:]:
-                    if refused.at > at - ACTIVITY_SECONDS:
-                        yield evidence_of(refused)
+    def _calls(self) -> Calls:
+        return Calls(AtOnce(), inf)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from containers.serving.breakpoint import report
-from containers.serving.breakpoint.search import MeasurementError, Plan, find_break_point
+from containers.serving.breakpoint.search import MeasurementError, Method, find_break_point
 from containers.serving.command_line import FAILED, Parser, address, count, folder, not_negative, positive
 from containers.serving.load import ImageClient
 from containers.serving.server_process import ServerError, running
@@ -116,7 +116,7 @@ def _start_seconds(given: Namespace) -> Iterator[float]:
 
 
 async def _measure_and_write(given: Namespace, start_seconds: float) -> None:
-    plan = Plan(
+    method = Method(
         objective_seconds=given.objective,
         percentile=given.percentile,
         seconds=given.seconds,
@@ -127,10 +127,10 @@ async def _measure_and_write(given: Namespace, start_seconds: float) -> None:
         seed=given.seed,
     )
     async with ImageClient(given.url, _body(given), PATIENCE * given.objective) as client:
-        found = await find_break_point(client, plan)
-    report.write(found, plan, start_seconds, _measured(given, plan), given.out)
-    print(report.headline(found, plan))
-    print(report.profile(found, start_seconds, _measured(given, plan)), end="")
+        reached = await find_break_point(client, method)
+    report.write(reached, method, start_seconds, _measured(given, method), given.out)
+    print(report.headline(reached, method))
+    print(report.profile(reached, start_seconds, _measured(given, method)), end="")
 
 
 def _body(given: Namespace) -> Any:
@@ -139,14 +139,15 @@ def _body(given: Namespace) -> Any:
     return lambda index: {**named, "seed": index}
 
 
-def _measured(given: Namespace, plan: Plan) -> str:
+def _measured(given: Namespace, method: Method) -> str:
     """What was measured, in words."""
     size = given.size or "the default size"
     steps = f"{given.steps} steps" if given.steps else "the default steps"
     started = f"start measured plus {given.node_seconds:g} s" if given.start_command else "start as given"
     return (
-        f"{datetime.now(UTC):%Y-%m-%d}, {size}, {steps}, p{plan.percentile:g} within "
-        f"{plan.objective_seconds:g} s, {plan.repeats} repeats of {plan.seconds:g} s at each rate, {started}"
+        f"{datetime.now(UTC):%Y-%m-%d}, {size}, {steps}, p{method.percentile:g} within "
+        f"{method.objective_seconds:g} s, {method.repeats} repeats of {method.seconds:g} s at each rate, "
+        f"{started}"
     )
 
 

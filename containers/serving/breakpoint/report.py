@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from plotly.offline import get_plotlyjs
 
-from containers.serving.breakpoint.search import BreakPoint, Plan, Point
+from containers.serving.breakpoint.search import BreakPoint, Method, Point
 
 PROFILE: Final = "profile.yaml"
 FIGURES: Final = "breakpoint.json"
@@ -22,29 +22,29 @@ ORANGE: Final = "#d55e00"
 GREY: Final = "#808080"
 
 
-def write(found: BreakPoint, plan: Plan, start_seconds: float, measured: str, folder: Path) -> None:
+def write(reached: BreakPoint, method: Method, start_seconds: float, measured: str, folder: Path) -> None:
     """Write the three files; `measured` says in words what was measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PROFILE).write_text(profile(found, start_seconds, measured), encoding="utf-8")
-    (folder / FIGURES).write_text(_as_json(found, plan, start_seconds, measured), encoding="utf-8")
-    (folder / PAGE).write_text(page(found, plan, measured), encoding="utf-8")
+    (folder / PROFILE).write_text(profile(reached, start_seconds, measured), encoding="utf-8")
+    (folder / FIGURES).write_text(_as_json(reached, method, start_seconds, measured), encoding="utf-8")
+    (folder / PAGE).write_text(page(reached, method, measured), encoding="utf-8")
 
 
-def headline(found: BreakPoint, plan: Plan) -> str:
+def headline(reached: BreakPoint, method: Method) -> str:
     """The result in one sentence."""
-    spread = f" ± {_digits(found.spread_rpm, 2)}" if isfinite(found.spread_rpm) else ""
+    spread = f" ± {_digits(reached.spread_rpm, 2)}" if isfinite(reached.spread_rpm) else ""
     return (
-        f"{_digits(found.rate_rpm, 3)}{spread} requests per minute with {plan.percentile:g} % "
-        f"within {plan.objective_seconds:g} s; {_digits(found.service_seconds, 3)} s on the idle server"
+        f"{_digits(reached.rate_rpm, 3)}{spread} requests per minute with {method.percentile:g} % "
+        f"within {method.objective_seconds:g} s; {_digits(reached.service_seconds, 3)} s on the idle server"
     )
 
 
-def profile(found: BreakPoint, start_seconds: float, measured: str) -> str:
+def profile(reached: BreakPoint, start_seconds: float, measured: str) -> str:
     """The `profile` block of a unit in the fleet file."""
     values = {
-        "service_seconds": found.service_seconds,
-        "throughput_rpm": found.throughput_rpm,
-        "latency_seconds": found.latency_seconds,
+        "service_seconds": reached.service_seconds,
+        "throughput_rpm": reached.throughput_rpm,
+        "latency_seconds": reached.latency_seconds,
         "start_seconds": start_seconds,
     }
     block = ", ".join(f"{name}: {_digits(value, 3)}" for name, value in values.items())
@@ -56,12 +56,12 @@ def _digits(value: float, significant: int) -> str:
     return np.format_float_positional(value, precision=significant, fractional=False, trim="-")
 
 
-def _as_json(found: BreakPoint, plan: Plan, start_seconds: float, measured: str) -> str:
+def _as_json(reached: BreakPoint, method: Method, start_seconds: float, measured: str) -> str:
     told = {
         "measured": measured,
         "start_seconds": start_seconds,
-        "plan": dataclasses.asdict(plan),
-        **dataclasses.asdict(found),
+        "method": dataclasses.asdict(method),
+        **dataclasses.asdict(reached),
     }
     return json.dumps(_without_infinity(told), indent=2, allow_nan=False) + "\n"
 
@@ -75,13 +75,13 @@ def _without_infinity(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def page(found: BreakPoint, plan: Plan, measured: str) -> str:
+def page(reached: BreakPoint, method: Method, measured: str) -> str:
     """One self-contained page: throughput and latency against the offered load."""
-    figure = json.dumps(_without_infinity(_figure(found, plan)))
+    figure = json.dumps(_without_infinity(_figure(reached, method)))
     return Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        headline=escape(headline(found, plan)),
+        headline=escape(headline(reached, method)),
         measured=escape(measured),
-        rows="".join(_row(point) for point in found.points),
+        rows="".join(_row(point) for point in reached.points),
         figure=figure.replace("</", "<\\/"),
         plotly=get_plotlyjs(),
     )
@@ -104,20 +104,20 @@ def _mean(point: Point, name: str) -> float:
     return float(np.mean([getattr(repeat, name) for repeat in point.repeats]))
 
 
-def _figure(found: BreakPoint, plan: Plan) -> dict[str, Any]:
-    rates = [60 * point.rate for point in found.points]
-    throughput = [60 * _mean(point, "throughput") for point in found.points]
-    latency = {name: [_mean(point, name) for point in found.points] for name in ("mean", "p95")}
+def _figure(reached: BreakPoint, method: Method) -> dict[str, Any]:
+    rates = [60 * point.rate for point in reached.points]
+    throughput = [60 * _mean(point, "throughput") for point in reached.points]
+    latency = {name: [_mean(point, name) for point in reached.points] for name in ("mean", "p95")}
     # A refused request is infinitely late: the axis ends soon after the objective.
-    ceiling = 2 * plan.objective_seconds
+    ceiling = 2 * method.objective_seconds
     return {
         "data": [
             _line(rates, rates, "as offered", GREY, dash="dot"),
             _line(rates, throughput, "answered", BLUE),
-            *_repeats(found, "throughput", 60.0, BLUE, "y"),
+            *_repeats(reached, "throughput", 60.0, BLUE, "y"),
             _line(rates, latency["mean"], "mean", BLUE, axis="y2"),
             _line(rates, latency["p95"], "p95", ORANGE, axis="y2"),
-            *_repeats(found, "p95", 1.0, ORANGE, "y2"),
+            *_repeats(reached, "p95", 1.0, ORANGE, "y2"),
         ],
         "layout": {
             "xaxis": {"title": {"text": "offered, requests per minute"}, "anchor": "y2"},
@@ -128,8 +128,8 @@ def _figure(found: BreakPoint, plan: Plan) -> dict[str, Any]:
             },
             "yaxis2": {"title": {"text": "latency, seconds"}, "domain": [0, 0.45], "range": [0, ceiling]},
             "shapes": [
-                _rule(x=found.rate_rpm, yref="paper"),
-                _rule(y=plan.objective_seconds, yref="y2"),
+                _rule(x=reached.rate_rpm, yref="paper"),
+                _rule(y=method.objective_seconds, yref="y2"),
             ],
         },
     }
@@ -148,11 +148,11 @@ def _line(
     }
 
 
-def _repeats(found: BreakPoint, name: str, factor: float, colour: str, axis: str) -> list[dict[str, Any]]:
+def _repeats(reached: BreakPoint, name: str, factor: float, colour: str, axis: str) -> list[dict[str, Any]]:
     """A dot for every repeat, so that the spread is seen."""
     pairs = [
         (60 * point.rate, factor * getattr(repeat, name))
-        for point in found.points
+        for point in reached.points
         for repeat in point.repeats
     ]
     return [

@@ -39,7 +39,7 @@ class MeasurementError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Method:
     """How to measure. `seconds` count after `warm_up_seconds` in each of the `repeats` at a rate.
 
     `growth` is the factor from one rate to the next; `halvings` says how often the gap is then halved.
@@ -88,19 +88,19 @@ class BreakPoint:
     points: tuple[Point, ...]
 
 
-async def find_break_point(send: Send, plan: Plan) -> BreakPoint:
+async def find_break_point(send: Send, method: Method) -> BreakPoint:
     """Measure the idle server, raise the load until the promise breaks, and close in on where.
 
     Raises:
         MeasurementError: the idle server fails or is slower than the objective, it breaks at the lowest
             rate, or the load generator cannot keep up.
     """
-    service_seconds = await idle_seconds(send, plan)
-    points = await rising_rates(_measuring(send, plan), plan, FIRST_UTILISATION / service_seconds)
-    return break_point(points, plan, service_seconds)
+    service_seconds = await idle_seconds(send, method)
+    points = await rising_rates(_measuring(send, method), method, FIRST_UTILISATION / service_seconds)
+    return break_point(points, method, service_seconds)
 
 
-async def idle_seconds(send: Send, plan: Plan) -> float:
+async def idle_seconds(send: Send, method: Method) -> float:
     """The median time of one request on the idle server, one after the other."""
     answers = await saturate(send, clients=1, requests=IDLE_REQUESTS)
     failed = [answer.status for answer in answers if answer.status != httpx2.codes.OK]
@@ -109,46 +109,47 @@ async def idle_seconds(send: Send, plan: Plan) -> float:
             f"{len(failed)} of {IDLE_REQUESTS} requests to the idle server failed, status {failed[0]}"
         )
     median = float(np.median([answer.seconds for answer in answers[IDLE_WARM_UP_REQUESTS:]]))
-    if median > plan.objective_seconds:
+    if median > method.objective_seconds:
         raise MeasurementError(
-            f"the idle server takes {median:.3g} s, longer than the objective of {plan.objective_seconds:g} s"
+            f"the idle server takes {median:.3g} s, longer than the objective of "
+            f"{method.objective_seconds:g} s"
         )
     return median
 
 
-def _measuring(send: Send, plan: Plan) -> Measure:
+def _measuring(send: Send, method: Method) -> Measure:
     async def measure(rate: float, seed: int) -> Figures:
-        until = plan.warm_up_seconds + plan.seconds
+        until = method.warm_up_seconds + method.seconds
         answers = await offer(send, poisson_arrivals(rate, until, seed))
-        return figures(answers, plan.warm_up_seconds, until, plan.objective_seconds)
+        return figures(answers, method.warm_up_seconds, until, method.objective_seconds)
 
     return measure
 
 
-async def rising_rates(measure: Measure, plan: Plan, first_rate: float) -> list[Point]:
+async def rising_rates(measure: Measure, method: Method, first_rate: float) -> list[Point]:
     """Measure rising rates until one breaks the promise, then halve the gap; sorted by rate."""
-    points = [await _point(measure, plan, first_rate)]
-    if not _holds(points[0], plan):
+    points = [await _point(measure, method, first_rate)]
+    if not _holds(points[0], method):
         raise MeasurementError(
             f"the promise breaks at the lowest rate, {60 * first_rate:.3g} requests per minute; "
             "valid: a longer objective, or a longer measurement"
         )
-    while _holds(points[-1], plan):
-        points.append(await _point(measure, plan, points[-1].rate * plan.growth))
+    while _holds(points[-1], method):
+        points.append(await _point(measure, method, points[-1].rate * method.growth))
     kept, broken = points[-2].rate, points[-1].rate
-    for _ in range(plan.halvings):
-        points.append(await _point(measure, plan, (kept + broken) / 2))
-        if _holds(points[-1], plan):
+    for _ in range(method.halvings):
+        points.append(await _point(measure, method, (kept + broken) / 2))
+        if _holds(points[-1], method):
             kept = points[-1].rate
         else:
             broken = points[-1].rate
     return sorted(points, key=lambda point: point.rate)
 
 
-async def _point(measure: Measure, plan: Plan, rate: float) -> Point:
-    repeats = tuple([await measure(rate, plan.seed + repeat) for repeat in range(plan.repeats)])
+async def _point(measure: Measure, method: Method, rate: float) -> Point:
+    repeats = tuple([await measure(rate, method.seed + repeat) for repeat in range(method.repeats)])
     lateness = max(shown.lateness for shown in repeats)
-    if lateness > LATENESS_ALLOWED * plan.objective_seconds:
+    if lateness > LATENESS_ALLOWED * method.objective_seconds:
         raise MeasurementError(
             f"the load generator sent {lateness:.3g} s late at {60 * rate:.4g} requests per minute; "
             "valid: a machine with idle processors, or a lower load"
@@ -158,23 +159,23 @@ async def _point(measure: Measure, plan: Plan, rate: float) -> Point:
         "%.4g requests per minute: %.1f %% within the objective, %s",
         60 * rate,
         100 * float(np.mean([shown.within_objective for shown in repeats])),
-        "kept" if _holds(point, plan) else "broken",
+        "kept" if _holds(point, method) else "broken",
     )
     return point
 
 
-def _holds(point: Point, plan: Plan) -> bool:
-    return bool(np.mean([plan.margin(shown) for shown in point.repeats]) >= 0)
+def _holds(point: Point, method: Method) -> bool:
+    return bool(np.mean([method.margin(shown) for shown in point.repeats]) >= 0)
 
 
-def break_point(points: Sequence[Point], plan: Plan, service_seconds: float) -> BreakPoint:
+def break_point(points: Sequence[Point], method: Method, service_seconds: float) -> BreakPoint:
     """Where the promise breaks, from points sorted by rate; `service_seconds` is that of the idle server.
 
     Each repeat gives its own break point, by linear interpolation of its margin between rates; the
     result is their mean, with Student's t interval.
     """
     rates = np.array([point.rate for point in points])
-    margins = np.array([[plan.margin(shown) for shown in point.repeats] for point in points])
+    margins = np.array([[method.margin(shown) for shown in point.repeats] for point in points])
     broken = np.array([_crossing(rates, repeat) for repeat in margins.T])
     rate = float(broken.mean())
     throughput = [np.mean([shown.throughput for shown in point.repeats]) for point in points]

@@ -1,0 +1,1 @@
+"""How much demand will come, and how much of it is worth carrying?"""

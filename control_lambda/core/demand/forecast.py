@@ -109,14 +109,17 @@ def saving_up_to(memory: DemandMemory, mean: float, saved: float) -> float:
     scale = _scale(memory.margin, mean)
     if not memory.margin.errors:
         return mean + PRIOR_MARGIN * scale
-    return max(
-        0.0, mean + _with_prior(memory.margin, _saving_margin(memory.margin, mean, scale, saved)) * scale
-    )
+    margin = _highest_margin_saving(saved, memory.margin, mean, scale)
+    return max(0.0, mean + _with_prior(memory.margin, margin) * scale)
 
 
-def _saving_margin(margin: MarginMemory, mean: float, scale: float, saved: float) -> float:
-    """The margin in standard errors up to which capacity saves enough, judged by past errors alone."""
-    allowed = saved * math.fsum(margin.errors)
+def _highest_margin_saving(saved: float, margin: MarginMemory, mean: float, scale: float) -> float:
+    """The highest margin (standard errors) at which a further rpm still saves `saved` requests per minute.
+
+    Judged by past errors alone, from the largest down: `above` weighs the minutes whose demand was higher,
+    `excess` by how many rpm in all, so the density at `capacity` is above² / excess.
+    """
+    needed = saved * math.fsum(margin.errors)
     width = BIN_WIDTH * scale
     above = excess = 0.0
     for position in range(BINS - 1, 0, -1):
@@ -127,7 +130,7 @@ def _saving_margin(margin: MarginMemory, mean: float, scale: float, saved: float
         capacity = mean + LOWEST * scale + width * (position - 0.5)
         if capacity <= 0:
             break
-        if above > allowed or above * capacity * above > allowed * excess:
+        if above > needed or above * capacity * above > needed * excess:
             return LOWEST + BIN_WIDTH * position
     return -mean / scale
 

@@ -49,10 +49,10 @@ def _supply_curve(supplies: Sequence[Supply], tables: Tables) -> list[tuple[floa
     for supply in supplies:
         each = _rpm_per_node(tables[supply.unit.name])
         if each > 0:
-            held = min(supply.in_service, supply.most)
+            running = min(supply.in_service, supply.most)
             new_price = supply.price * (1 + start_premium(supply))
-            steps.append((supply.price / each, held * each))
-            steps.append((new_price / each, max(0, supply.most - held) * each))
+            steps.append((supply.price / each, running * each))
+            steps.append((new_price / each, max(0, supply.most - running) * each))
     return sorted(steps)
 
 

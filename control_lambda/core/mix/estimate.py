@@ -53,10 +53,11 @@ class Station:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """A type's figures by group: seconds, their squares, slack, and the chance that service alone overruns.
+class _Station:
+    """A type as a station, by group of sizes: seconds, their squares, and slack.
 
-    `accepted` counts the groups, smallest first, whose promised percentile of service is in time.
+    `overrun` is the chance that service alone takes longer than the promise. `accepted` counts the groups,
+    smallest first, whose promised percentile of service is in time.
     """
 
     seconds: tuple[float, ...]
@@ -89,11 +90,11 @@ class Estimator:
         borders = _borders(problem, starts)
         self._shares = tuple(math.fsum(problem.sizes.shares[low:high]) for low, high in pairwise(borders))
         self.largest = tuple(problem.sizes.values[border - 1] for border in borders[1:])
-        self._kinds = tuple(_grouped(problem, index, borders) for index in range(len(problem.types)))
+        self._stations = tuple(_grouped(problem, index, borders) for index in range(len(problem.types)))
         costs = [problem.prices[index] * problem.mean_seconds(index) for index in range(len(problem.types))]
         self._order = sorted(
             range(len(problem.types)),
-            key=lambda index: (index in problem.bases, self._kinds[index].accepted, costs[index], index),
+            key=lambda index: (index in problem.bases, self._stations[index].accepted, costs[index], index),
         )
 
     def rpm(self, mix: Mix) -> float:
@@ -120,7 +121,7 @@ class Estimator:
         told = []
         for visit in self._visits(self._present(mix), rate):
             offered = visit.before[: visit.accepted]
-            work = math.fsum(map(mul, offered, self._kinds[visit.index].seconds))
+            work = math.fsum(map(mul, offered, self._stations[visit.index].seconds))
             passed = math.fsum(visit.after[: visit.accepted])
             told.append(
                 Station(
@@ -145,9 +146,9 @@ class Estimator:
     def _late_share(self, present: Sequence[tuple[int, int]], rate: float) -> float:
         *_, last = self._visits(present, rate)
         late = sum(last.after)
-        kind = self._kinds[last.index]
-        for group in range(kind.accepted, len(kind.overrun)):
-            late += (last.before[group] - last.after[group]) * kind.overrun[group]
+        station = self._stations[last.index]
+        for group in range(station.accepted, len(station.overrun)):
+            late += (last.before[group] - last.after[group]) * station.overrun[group]
         return late / rate
 
     def _visits(self, present: Sequence[tuple[int, int]], rate: float) -> Iterator[_Visit]:
@@ -155,28 +156,28 @@ class Estimator:
         flow: Sequence[float] = [rate * share for share in self._shares]
         last = len(present) - 1
         for position, (index, servers) in enumerate(present):
-            kind = self._kinds[index]
-            accepted = len(flow) if position == last else kind.accepted
-            after = _passed_on(kind, servers, flow, accepted)
+            station = self._stations[index]
+            accepted = len(flow) if position == last else station.accepted
+            after = _passed_on(station, servers, flow, accepted)
             yield _Visit(index, servers, accepted, flow, after)
             flow = after
 
 
-def _passed_on(kind: _Kind, servers: int, flow: Sequence[float], accepted: int) -> Sequence[float]:
+def _passed_on(station: _Station, servers: int, flow: Sequence[float], accepted: int) -> Sequence[float]:
     """The queries per second of each group that a station leaves to the next one."""
     offered = flow[:accepted]
     rate = sum(offered)
     if rate <= LEAST_RATE:
         return flow
-    work = sum(map(mul, offered, kind.seconds))
+    work = sum(map(mul, offered, station.seconds))
     utilisation = work / servers
     if abs(utilisation - 1.0) < NEAR_ONE:
         utilisation = 1.0 - NEAR_ONE
     wait_chance = utilisation ** (math.sqrt(2.0 * (servers + 1)) - 1.0)
-    decay = 2.0 * servers * (1.0 - utilisation) * work / sum(map(mul, offered, kind.squares))
+    decay = 2.0 * servers * (1.0 - utilisation) * work / sum(map(mul, offered, station.squares))
     idle, exp = 1.0 - utilisation, math.exp
     passed = []
-    for amount, slack in zip(offered, kind.slack, strict=False):
+    for amount, slack in zip(offered, station.slack, strict=False):
         waits = wait_chance * exp(min(HIGHEST_EXPONENT, -decay * slack))
         passed.append(amount * idle * waits / (1.0 - utilisation * waits))
     return [*passed, *flow[accepted:]]
@@ -206,7 +207,7 @@ def _accepted(problem: Problem, index: int) -> int:
     )
 
 
-def _grouped(problem: Problem, index: int, borders: Sequence[int]) -> _Kind:
+def _grouped(problem: Problem, index: int, borders: Sequence[int]) -> _Station:
     kind = problem.types[index]
     stretch = 1.0 + problem.tail * kind.spread
     scatter = 1.0 + kind.spread**2
@@ -218,7 +219,7 @@ def _grouped(problem: Problem, index: int, borders: Sequence[int]) -> _Kind:
         times = kind.seconds[low:high]
         seconds.append(math.fsum(map(mul, shares, times)) / share)
         squares.append(math.fsum(map(mul, shares, (time * time for time in times))) / share * scatter)
-    return _Kind(
+    return _Station(
         seconds=tuple(seconds),
         squares=tuple(squares),
         slack=tuple(max(0.0, problem.latency_seconds - stretch * mean) for mean in seconds),

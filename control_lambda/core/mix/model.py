@@ -1,4 +1,4 @@
-"""What the mix planner works with: query sizes, instance types, the latency promise and the budget's mixes.
+"""What a search for mixes works with: query sizes, instance types, the latency promise, the budget's mixes.
 
 A query has a size (rows to rank, or images x steps); an instance serves one query at a time, and how long
 that takes grows with the size. Symbols follow KAIROS (Li et al., HPDC'23, arXiv 2210.05889), section 5.
@@ -21,7 +21,7 @@ USD_TOLERANCE: Final = 1e-9
 
 
 class MixError(ValueError):
-    """The planner cannot use what it was given; the message names the key and what would be valid."""
+    """The search cannot use what it was given; the message names the key and what would be valid."""
 
 
 @dataclass(frozen=True, slots=True)

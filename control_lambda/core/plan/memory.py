@@ -16,7 +16,7 @@ Table = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class PlanQuestion:
     """What the planner is asked: the arguments of `planner.plan`, as values that can be compared."""
 
     options: tuple[PoolOption, ...]
@@ -26,28 +26,28 @@ class Problem:
 
 @dataclass(slots=True)
 class PlanMemory:
-    """The last few problems with their plans; its answers are those of `planner.plan`."""
+    """The last few questions with their plans; its answers are those of `planner.plan`."""
 
     kept: int = 8
-    answered: deque[tuple[Problem, Plan]] = field(default_factory=deque)
+    answered: deque[tuple[PlanQuestion, Plan]] = field(default_factory=deque)
 
-    def plan(self, problem: Problem) -> Plan:
+    def plan(self, question: PlanQuestion) -> Plan:
         """The cheapest plan.
 
         Raises:
             ValueError: as `planner.plan` does.
         """
         for before, best in self.answered:
-            if still_best(best, before, problem):
+            if still_best(best, before, question):
                 return best
-        best = plan(problem.options, problem.tables, problem.need)
-        self.answered.appendleft((problem, best))
+        best = plan(question.options, question.tables, question.need)
+        self.answered.appendleft((question, best))
         if len(self.answered) > self.kept:
             self.answered.pop()
         return best
 
 
-def still_best(best: Plan, before: Problem, now: Problem) -> bool:
+def still_best(best: Plan, before: PlanQuestion, now: PlanQuestion) -> bool:
     """Whether `best`, the cheapest plan for `before`, is certainly the cheapest for `now`."""
     if now == before:
         return True
@@ -73,10 +73,10 @@ def _covers(best: Plan, before: Need, now: Need) -> bool:
 
 
 def _on_the_way(planned: int, before: PoolOption, now: PoolOption) -> bool:
-    """Whether the option is as it was, but for bounds that got closer and nodes held that came closer."""
+    """Whether the option is as it was, but for bounds and nodes in service that came closer to the plan."""
     if before is now:
         return True
-    closer = before.held <= now.held <= planned or planned <= now.held <= before.held
+    closer = before.in_service <= now.in_service <= planned or planned <= now.in_service <= before.in_service
     if not closer or not before.low <= now.low <= planned <= now.high <= before.high:
         return False
     return (

@@ -23,11 +23,11 @@ BUDGET_RPM: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class PoolOption:
-    """What the planner may do with one pool: between `low` and `high` nodes, of which `held` run already.
+    """What the planner may do with one pool: between `low` and `high` nodes.
 
-    While plans are compared each node beyond `held` costs `start_premium` (a share of the price) more:
-    its start cost, spread over the time it is expected to stay. Each node costs `risk_usd_per_hour` more,
-    for what happens when it is taken away.
+    While plans are compared each node beyond those `in_service` costs `start_premium` (a share of the price)
+    more: its start cost, spread over the time it is expected to stay. Each node costs `risk_usd_per_hour`
+    more, for what happens when it is taken away.
     """
 
     name: str
@@ -36,7 +36,7 @@ class PoolOption:
     price_usd_per_hour: float
     low: int
     high: int
-    held: int = 0
+    in_service: int = 0
     start_premium: float = 0.0
     risk_usd_per_hour: float = 0.0
 
@@ -236,20 +236,20 @@ def _pool(position: int, option: PoolOption, survives: float) -> Pool:
         position=position,
         low=option.low,
         high=option.high,
-        kept=min(max(option.held, option.low), option.high),
+        kept=min(max(option.in_service, option.low), option.high),
         price=option.price_usd_per_hour,
         kept_price=kept_price,
         new_price=kept_price + premium,
         survives=survives,
-        costs=_costs(kept_price, premium, option.held, option.high),
+        costs=_costs(kept_price, premium, option.in_service, option.high),
     )
 
 
 @lru_cache(maxsize=1024)
-def _costs(price: float, premium: float, held: int, high: int) -> tuple[float, ...]:
-    """What 0 to `high` nodes cost in comparisons: those beyond `held` with the premium."""
-    running = [price * nodes for nodes in range(min(held, high) + 1)]
-    started = [price * nodes + premium * (nodes - held) for nodes in range(held + 1, high + 1)]
+def _costs(price: float, premium: float, in_service: int, high: int) -> tuple[float, ...]:
+    """What 0 to `high` nodes cost in comparisons: those beyond `in_service` with the premium."""
+    running = [price * nodes for nodes in range(min(in_service, high) + 1)]
+    started = [price * nodes + premium * (nodes - in_service) for nodes in range(in_service + 1, high + 1)]
     return (*running, *started)
 
 
@@ -297,8 +297,8 @@ def _falling_rate(table: tuple[float, ...]) -> int:
 def _check_option(option: PoolOption) -> None:
     if not 0 <= option.low <= option.high:
         raise ValueError(f"{option.name}: low {option.low}, high {option.high}; must be 0 <= low <= high")
-    if option.held < 0:
-        raise ValueError(f"{option.name}: held {option.held}; must be at least 0")
+    if option.in_service < 0:
+        raise ValueError(f"{option.name}: in_service {option.in_service}; must be at least 0")
     if not 0.0 < option.price_usd_per_hour < math.inf:
         raise ValueError(f"{option.name}: price {option.price_usd_per_hour:g}; must be positive and finite")
     if not 0.0 <= option.start_premium < math.inf:

@@ -33,7 +33,7 @@ from control_lambda.core.plan.units import (
 )
 
 USD_TOLERANCE: Final = 1e-9  # costs this close are equal
-ACROSS_TOLERANCE: Final = 1e-3  # of products of rpm as large as 1e9
+OFF_LINE_TOLERANCE: Final = 1e-3  # of products of rpm as large as 1e9
 FIRST_GAP: Final = 1.5  # of the lowest price: about what rounding to whole nodes costs, and some more
 # Any prices give a valid bound, and good ones stay good while the target moves a little: they are found
 # for a target rounded down to a power of this, and so serve for many ticks.
@@ -233,8 +233,8 @@ class _Search:
         self.last = sorted(listed[self.order[-1]], key=self._closing)
         self.last_keys = [self._closing(choice) for choice in self.last]
         self.most = self._most_of_the_rest()
-        self.strip = (
-            _Strip(self.lists[-1], self.last, prices) if splits and self.lists and self.last else None
+        self.completable = (
+            _Completable(self.lists[-1], self.last, prices) if splits and self.lists and self.last else None
         )
         self.best_cost = math.inf
         self.best: tuple[UnitChoice, ...] | None = None
@@ -274,8 +274,8 @@ class _Search:
             return
         carries, survives = self.most[depth + 1]
         choices = self.lists[depth]
-        if self.strip and depth == len(self.lists) - 1:
-            choices = self.strip.fitting(carried, surviving, self._limit() - excess)
+        if self.completable and depth == len(self.lists) - 1:
+            choices = self.completable.within(carried, surviving, self._limit() - excess)
         for choice in choices:
             if excess + choice.excess > self._limit():
                 break
@@ -317,35 +317,37 @@ class _Search:
         return sum(choice.first + choice.second for choice in choices), sorted(nodes)
 
 
-class _Strip:
-    """Picks the choices of one unit whose rest the last unit can fill without waste.
+class _Completable:
+    """The choices of the last unit but one, by whether the last unit can complete the plan without waste.
 
-    The last unit's choices lie in a strip of the plane of rpm carried and rpm surviving. Across that
-    strip its contribution hardly varies, so what the unit before it has to contribute is known closely.
+    In the plane of rpm carried and rpm surviving the last unit's choices lie along a line, from its smallest
+    to its largest one. Off that line they hardly vary, so how far off it the choice before has to be, for
+    both to add up to what is needed, is known closely.
     """
 
     def __init__(
         self, choices: Sequence[UnitChoice], last: Sequence[UnitChoice], prices: Multipliers
     ) -> None:
         self.prices = prices
-        self.along_carried = max(0.0, last[-1].carried - last[0].carried)
-        self.along_surviving = max(0.0, last[-1].surviving - last[0].surviving)
-        across = [self._across(choice.carried, choice.surviving) for choice in last]
-        self.least, self.most = min(across), max(across)
-        placed = sorted((self._across(choice.carried, choice.surviving), choice) for choice in choices)
+        self.line_carried = max(0.0, last[-1].carried - last[0].carried)
+        self.line_surviving = max(0.0, last[-1].surviving - last[0].surviving)
+        off_line = [self._off_line(choice.carried, choice.surviving) for choice in last]
+        self.least, self.most = min(off_line), max(off_line)
+        placed = sorted((self._off_line(choice.carried, choice.surviving), choice) for choice in choices)
         self.keys = [key for key, _ in placed]
         self.choices = [choice for _, choice in placed]
 
-    def fitting(self, carried: float, surviving: float, spare: float) -> list[UnitChoice]:
+    def within(self, carried: float, surviving: float, spare: float) -> list[UnitChoice]:
         """The choices, least excess first, after which the two needs can be met for `spare` USD in waste."""
-        low = self._across(carried, surviving + _waste(spare, self.prices.surviving, self.along_carried))
-        high = self._across(carried + _waste(spare, self.prices.carried, self.along_surviving), surviving)
-        start = bisect_left(self.keys, low - self.most - ACROSS_TOLERANCE)
-        stop = bisect_right(self.keys, high - self.least + ACROSS_TOLERANCE)
+        low = self._off_line(carried, surviving + _waste(spare, self.prices.surviving, self.line_carried))
+        high = self._off_line(carried + _waste(spare, self.prices.carried, self.line_surviving), surviving)
+        start = bisect_left(self.keys, low - self.most - OFF_LINE_TOLERANCE)
+        stop = bisect_right(self.keys, high - self.least + OFF_LINE_TOLERANCE)
         return sorted(self.choices[start:stop])
 
-    def _across(self, carried: float, surviving: float) -> float:
-        return self.along_surviving * carried - self.along_carried * surviving
+    def _off_line(self, carried: float, surviving: float) -> float:
+        """How far a point lies off the line, on the side of rpm carried; times the line's length."""
+        return self.line_surviving * carried - self.line_carried * surviving
 
 
 def _waste(spare: float, price: float, weight: float) -> float:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.plan.memory import PlanMemory, Problem
+from control_lambda.core.plan.memory import PlanMemory, PlanQuestion
 from control_lambda.core.plan.planner import Need, Plan, PoolOption
 from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of
 
@@ -59,7 +59,7 @@ def _cheapest(
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
-    return _plans.plan(_problem(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+    return _plans.plan(_question(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
 
 
 def _may_be_probed(supply: Supply) -> bool:
@@ -75,8 +75,8 @@ def _had(supply: Supply) -> Supply:
 _plans: Final = PlanMemory()
 
 
-def _problem(options: tuple[PoolOption, ...], tables: Tables, need: Need) -> Problem:
-    return Problem(options, {name: tuple(table) for name, table in tables.items()}, need)
+def _question(options: tuple[PoolOption, ...], tables: Tables, need: Need) -> PlanQuestion:
+    return PlanQuestion(options, {name: tuple(table) for name, table in tables.items()}, need)
 
 
 def _rounded_up(value: float, step: float) -> float:
@@ -130,7 +130,7 @@ def current(supply: Supply) -> int:
     return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
 
 
-def _held(supply: Supply) -> int:
+def _asked_for(supply: Supply) -> int:
     """The desired size, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
@@ -139,7 +139,9 @@ def _held(supply: Supply) -> int:
 
 def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
-    nodes = {supply.pool.name: current(supply) if supply.refusal else _held(supply) for supply in supplies}
+    nodes = {
+        supply.pool.name: current(supply) if supply.refusal else _asked_for(supply) for supply in supplies
+    }
     if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: current(supply) for supply in supplies}
     rpm = carried(supplies, nodes, tables)
@@ -149,11 +151,11 @@ def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> 
 def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float) -> Plan:
     """The cheapest sizes that would carry `demand` (rpm) if every pool could be had."""
     options = tuple(
-        replace(_option(supply), low=0, high=supply.pool.nodes.max, held=0, start_premium=0.0)
+        replace(_option(supply), low=0, high=supply.pool.nodes.max, in_service=0, start_premium=0.0)
         for supply in supplies
     )
     need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
-    return _plans.plan(_problem(options, tables, need))
+    return _plans.plan(_question(options, tables, need))
 
 
 def start_premium(supply: Supply) -> float:
@@ -183,7 +185,7 @@ def _option(supply: Supply) -> PoolOption:
         price_usd_per_hour=supply.price,
         low=low,
         high=high,
-        held=min(supply.in_service, high),
+        in_service=min(supply.in_service, high),
         start_premium=start_premium(supply),
         risk_usd_per_hour=supply.risk,
     )

@@ -1,0 +1,1 @@
+"""What can be had? Nodes and their states, refused launches, losses, and how far a unit is trusted."""

@@ -16,9 +16,9 @@ class Supply(NamedTuple):
 
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
     `starting` ones are expected to serve; `in_service` counts all that the group holds. `most` is how
-    many nodes may be planned, `fixed` says that the size cannot be changed now (node group updating, or
-    not sensed). `price` is USD per node and hour, `risk` what its losses cost on top of that.
-    `awaits_build` says that there is no image or artifact yet that its nodes could run.
+    many nodes may be planned, `fixed` says that the size cannot be changed now (node group changing or gone,
+    or not `sensed`: who serves is not known). `price` is USD per node and hour, `risk` what its losses cost
+    on top of that. `awaits_build` says that there is no image or artifact yet that its nodes could run.
     """
 
     pool: Pool
@@ -75,38 +75,52 @@ def cost_per_hour(supplies: Sequence[Supply], nodes: Mapping[str, int]) -> float
 
 
 def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_late_request: float) -> Supply:
-    price = state.prices.get(pool.name, pool.price_usd_per_hour)
-    rate = losses.rate_per_hour(state.losses.get(pool.name), pool.market)
-    risk = losses.risk_usd_per_hour(rate, unit, usd_per_late_request)
     signals = snapshot.pools.get(pool.name)
-    refusal = refusals.refusal_of(state.refusals, pool, unit)
-    if signals is None:
-        known = state.desired.get(pool.name, pool.nodes.min)
-        ready = min(state.ready.get(pool.name, 0), known)
-        return Supply(
-            pool=pool,
-            unit=unit,
-            price=price,
-            risk=risk,
-            ready=ready,
-            leaving=0,
-            starting=0,
-            in_service=known,
-            desired=known,
-            most=known,
-            refusal=refusal,
-            sensed=False,
-            fixed=True,
-        )
-    leaving = sum(1 for node in state.leaving if node in signals.ready)
-    late = len(refusals.overdue(signals, unit, snapshot.at))
-    # A unit that has served has its image, whatever became of the word that it was built.
-    awaits_build = unit.name in snapshot.unbuilt and unit.name not in state.served
+    if signals is None or not signals.health_known:
+        return _as_remembered(pool, unit, signals, state, usd_per_late_request)
+    return _as_sensed(pool, unit, signals, snapshot, state, usd_per_late_request)
+
+
+def _as_remembered(
+    pool: Pool, unit: Unit, signals: PoolSignals | None, state: State, usd_per_late_request: float
+) -> Supply:
+    """A pool whose nodes were not seen: what the last tick left there, and no change to it."""
+    known = state.desired.get(pool.name, pool.nodes.min) if signals is None else signals.in_service
     return Supply(
         pool=pool,
         unit=unit,
-        price=price,
-        risk=risk,
+        price=_price(pool, state),
+        risk=_risk(pool, unit, state, usd_per_late_request),
+        ready=min(state.ready.get(pool.name, 0), known),
+        leaving=0,
+        starting=0,
+        in_service=known,
+        desired=known if signals is None else signals.desired,
+        most=known,
+        refusal=refusals.refusal_of(state.refusals, pool, unit),
+        sensed=False,
+        fixed=True,
+    )
+
+
+def _as_sensed(
+    pool: Pool,
+    unit: Unit,
+    signals: PoolSignals,
+    snapshot: Snapshot,
+    state: State,
+    usd_per_late_request: float,
+) -> Supply:
+    """A pool whose nodes were seen, without those that are about to go or come too late."""
+    refusal = refusals.refusal_of(state.refusals, pool, unit)
+    leaving = sum(1 for node in state.leaving if node in signals.ready)
+    late = len(refusals.overdue(signals, unit, snapshot.at))
+    awaits_build = _awaits_build(unit, snapshot, state)
+    return Supply(
+        pool=pool,
+        unit=unit,
+        price=_price(pool, state),
+        risk=_risk(pool, unit, state, usd_per_late_request),
         ready=len(signals.ready) - leaving,
         leaving=leaving,
         starting=len(signals.starting) - late,
@@ -115,9 +129,24 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_la
         most=0 if awaits_build else _most(pool, signals, refusal, snapshot.at),
         refusal=refusal,
         sensed=True,
-        fixed=signals.held,
+        fixed=not signals.sizable,
         awaits_build=awaits_build,
     )
+
+
+def _price(pool: Pool, state: State) -> float:
+    """The last good live price, or fleet.yaml's."""
+    return state.prices.get(pool.name, pool.price_usd_per_hour)
+
+
+def _risk(pool: Pool, unit: Unit, state: State, usd_per_late_request: float) -> float:
+    rate = losses.rate_per_hour(state.losses.get(pool.name), pool.market)
+    return losses.risk_usd_per_hour(rate, unit, usd_per_late_request)
+
+
+def _awaits_build(unit: Unit, snapshot: Snapshot, state: State) -> bool:
+    """A unit that has served has its image, whatever became of the word that it was built."""
+    return unit.name in snapshot.unbuilt and unit.name not in state.served
 
 
 def _most(pool: Pool, signals: PoolSignals, refusal: Refusal | None, at: float) -> int:

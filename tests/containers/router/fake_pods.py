@@ -2,9 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from aiohttp import ClientSession, web
@@ -14,6 +15,8 @@ from containers.router.app import create_app
 from containers.router.endpoints import Discovered, Endpoint
 from containers.router.router import Router
 from containers.router.settings import Settings
+
+Scenario = Callable[..., Coroutine[Any, Any, None]]
 
 PATH = "/v1/images/generations"
 FLEET = {
@@ -26,14 +29,29 @@ FLEET = {
 
 
 def settings(**variables: str) -> Settings:
-    """The router's settings over the fleet above."""
+    """The router's settings over the fleet above, with some variables changed."""
+    assert {name.lower() for name in variables} <= Settings.model_fields.keys(), (
+        "the router reads no such one"
+    )
     environ = {"FLEET_JSON": json.dumps(FLEET), "ENDPOINTS": "fast=http://127.0.0.1:1", "STEPS": "20"}
     return Settings.from_environ({**environ, **variables})
+
+
+def scenario(test: Scenario) -> Callable[..., None]:
+    """Run an asynchronous test in an event loop of its own."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        asyncio.run(test(*arguments, **named))
+
+    return run
 
 
 @dataclass
 class FakePod:
     """Answers when told to: `gate` holds its answers back, `dies` cuts the connection instead.
+
+    With `stalls` it is silent after its first piece, whose place in a whole or streamed answer is told.
 
     `answers` is what it says, `pieces` how it is sent: whole, or streamed, without a length.
     """
@@ -43,6 +61,7 @@ class FakePod:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     dies: bool = False
     dies_midway: bool = False
+    stalls: bool = False
     is_ready: bool = True
     status: int = 200
     pieces: Sequence[bytes] = (b'{"data": []}',)
@@ -73,14 +92,19 @@ class FakePod:
         if self.dies:
             _cut(request)
             return web.Response()
-        await self.gate.wait()
+        if not self.stalls:
+            await self.gate.wait()
         headers = {"Content-Type": "application/json", "X-Pool": self.pool}
-        if not self.is_streamed and not self.dies_midway:
+        if not self.is_streamed and not self.dies_midway and not self.stalls:
             return web.Response(status=self.status, body=b"".join(self.pieces), headers=headers)
         response = web.StreamResponse(status=self.status, headers=headers)
+        if self.stalls and not self.is_streamed:
+            response.content_length = sum(map(len, self.pieces))
         await response.prepare(request)
         for piece in self.pieces:
             await response.write(piece)
+            if self.stalls:
+                await self.gate.wait()
         if self.dies_midway:
             _cut(request)
         return response

@@ -1,9 +1,6 @@
 import asyncio
 import gzip
 import json
-from collections.abc import Callable, Coroutine
-from functools import wraps
-from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError
@@ -12,19 +9,7 @@ from yarl import URL
 from containers.router.app import BODY_LIMIT_BYTES
 from containers.router.endpoints import Discovered, Endpoint
 from containers.router.forwarding import SHORT_BYTES
-from tests.containers.router.fake_pods import PATH, FakePod, eventually, house, open_pod
-
-Scenario = Callable[..., Coroutine[Any, Any, None]]
-
-
-def scenario(test: Scenario) -> Callable[..., None]:
-    """Run an asynchronous test in an event loop of its own."""
-
-    @wraps(test)
-    def run(*arguments: Any, **named: Any) -> None:
-        asyncio.run(test(*arguments, **named))
-
-    return run
+from tests.containers.router.fake_pods import PATH, FakePod, eventually, house, open_pod, scenario
 
 
 @scenario

@@ -34,13 +34,13 @@ class FirstCome:
         return Decision(tuple(Dispatch(query, instance) for query, instance in pairs))
 
 
-def dispatcher(distributor: FirstCome | LeastLaxity | None = None, **how: int) -> Dispatcher:
+def dispatcher(distributor: FirstCome | LeastLaxity | None = None, max_waiting: int = 10) -> Dispatcher:
     """A dispatcher whose clock stands at 0; a query of size 1 takes 1 s."""
     predictor = LatencyPredictor(LatencyModel(0.0, 1.0, 0.05), typical_size=1.0)
     return Dispatcher(
         distributor or FirstCome(),
         {"fast": predictor},
-        max_waiting=how.get("max_waiting", 10),
+        max_waiting=max_waiting,
         clock=lambda: 0.0,
     )
 

@@ -83,3 +83,39 @@ def test_a_closed_queue_gives_what_is_left_and_takes_nothing_more() -> None:
     assert seeds(queue.take(lambda _: 2)) == [1]
     assert queue.has_ended()
     assert queue.take(lambda _: 2) == []
+
+
+def test_a_cancelled_job_is_not_taken_though_nobody_looked_at_the_queue() -> None:
+    """Taking alone leaves it out: of the oldest, and of those that share the batch."""
+    queue = JobQueue(0.0)
+    jobs = [job(seed) for seed in (1, 2, 3, 4)]
+    queue.put(jobs)
+    jobs[0].future.cancel()
+    jobs[2].future.cancel()
+    assert seeds(queue.take(lambda _: 4)) == [2, 4]
+
+
+def test_where_all_that_waits_was_cancelled_nothing_is_taken() -> None:
+    """The device goes on waiting, and a queue that is closed then has ended."""
+    queue = JobQueue(0.0)
+    only = job(1)
+    queue.put([only])
+    only.future.cancel()
+    assert queue.take(lambda _: 1, timeout=0.001) == []
+    queue.close()
+    assert queue.take(lambda _: 1) == []
+    assert queue.has_ended()
+
+
+def test_a_job_that_is_cancelled_within_its_window_is_not_taken() -> None:
+    """The taker holds it already when it goes; the next one that comes is the oldest then."""
+    queue = JobQueue(LONG_WINDOW)
+    first = job(1, queued_at=time.monotonic())
+    queue.put([first])
+    taken: list[Job] = []
+    taker = threading.Thread(target=lambda: taken.extend(queue.take(lambda _: 2)), daemon=True)
+    taker.start()
+    first.future.cancel()
+    queue.put([job(2), job(3)])
+    taker.join(60)
+    assert seeds(taken) == [2, 3]

@@ -14,7 +14,7 @@ from containers.serving.breakpoint.search import (
     BreakPoint,
     Measure,
     MeasurementError,
-    Plan,
+    Method,
     break_point,
     find_break_point,
     rising_rates,
@@ -25,12 +25,12 @@ from tests.containers.serving.queueing_theory import mean_sojourn, rate_within
 from tests.containers.serving.virtual_time import OneAtATime, run
 
 STAND_IN = Path(__file__).with_name("stand_in.py")
-PLAN = Plan(objective_seconds=2.0, seconds=3_000, warm_up_seconds=60, repeats=4, halvings=3)
+METHOD = Method(objective_seconds=2.0, seconds=3_000, warm_up_seconds=60, repeats=4, halvings=3)
 
 
 def test_the_break_point_agrees_with_queueing_theory() -> None:
     """On a server of known service time (M/D/1) rate, throughput and latency are the theory's within 5 %."""
-    found = run(find_break_point(OneAtATime(0.5), PLAN))
+    found = run(find_break_point(OneAtATime(0.5), METHOD))
     rate = rate_within(0.95, seconds=2.0, service=0.5)
     assert found.service_seconds == pytest.approx(0.5)
     assert found.rate_rpm == pytest.approx(60 * rate, rel=0.05)
@@ -41,15 +41,15 @@ def test_the_break_point_agrees_with_queueing_theory() -> None:
 
 def test_a_loose_objective_ends_at_the_plateau() -> None:
     """Where waiting is allowed, the break point is the server's throughput: one per service time."""
-    plan = replace(PLAN, objective_seconds=60.0, seconds=1_000, repeats=2)
-    found = run(find_break_point(OneAtATime(0.5), plan))
+    method = replace(METHOD, objective_seconds=60.0, seconds=1_000, repeats=2)
+    found = run(find_break_point(OneAtATime(0.5), method))
     assert found.throughput_rpm == pytest.approx(120, rel=0.05)
 
 
 def test_refused_requests_break_the_promise_like_late_ones() -> None:
     """A server that is never late, because it refuses, breaks where more than 5 % are refused."""
-    plan = replace(PLAN, seconds=1_000)
-    found = run(find_break_point(OneAtATime(0.5, most_waiting=2), plan))
+    method = replace(METHOD, seconds=1_000)
+    found = run(find_break_point(OneAtATime(0.5, most_waiting=2), method))
     refused = {
         point.rate: sum(repeat.failed for repeat in point.repeats)
         / sum(repeat.requests for repeat in point.repeats)
@@ -85,17 +85,17 @@ def breaking_at(edge: float) -> Measure:
 
 
 def test_rates_rise_to_the_first_broken_one_and_then_close_in() -> None:
-    """The last kept and the first broken rate are halved as often as the plan says."""
-    plan = replace(PLAN, growth=1.5, halvings=2, repeats=3, seed=0)
-    points = run(rising_rates(breaking_at(2.0), plan, first_rate=1.0))
+    """The last kept and the first broken rate are halved as often as the method says."""
+    method = replace(METHOD, growth=1.5, halvings=2, repeats=3, seed=0)
+    points = run(rising_rates(breaking_at(2.0), method, first_rate=1.0))
     assert [point.rate for point in points] == [1.0, 1.5, 1.875, 2.0625, 2.25]
 
 
 def test_every_repeat_gives_its_own_break_point_and_the_spread_is_students() -> None:
     """Repeats breaking at 1.9, 2.0 and 2.1 give 2.0 with t(0.975, 2) × 0.1 / √3 on either side."""
-    plan = replace(PLAN, growth=1.5, halvings=2, repeats=3, seed=0)
-    points = run(rising_rates(breaking_at(2.0), plan, first_rate=1.0))
-    found = break_point(points, plan, service_seconds=0.5)
+    method = replace(METHOD, growth=1.5, halvings=2, repeats=3, seed=0)
+    points = run(rising_rates(breaking_at(2.0), method, first_rate=1.0))
+    found = break_point(points, method, service_seconds=0.5)
     assert found.rate_rpm == pytest.approx(120)
     assert found.spread_rpm == pytest.approx(60 * 4.302653 * 0.1 / 3**0.5)
 
@@ -105,7 +105,7 @@ def test_an_idle_server_slower_than_the_objective_is_told() -> None:
     with pytest.raises(
         MeasurementError, match=r"the idle server takes 3 s, longer than the objective of 2 s"
     ):
-        run(find_break_point(OneAtATime(3.0), PLAN))
+        run(find_break_point(OneAtATime(3.0), METHOD))
 
 
 def test_a_failing_idle_server_is_told() -> None:
@@ -115,7 +115,7 @@ def test_a_failing_idle_server_is_told() -> None:
         return 500
 
     with pytest.raises(MeasurementError, match="12 of 12 requests to the idle server failed, status 500"):
-        run(find_break_point(failing, PLAN))
+        run(find_break_point(failing, METHOD))
 
 
 def test_a_load_generator_that_cannot_keep_up_is_told() -> None:
@@ -125,14 +125,16 @@ def test_a_load_generator_that_cannot_keep_up_is_told() -> None:
         return shown(1.0, lateness=0.3)
 
     with pytest.raises(MeasurementError, match=r"the load generator sent 0\.3 s late"):
-        run(rising_rates(late, PLAN, first_rate=1.0))
+        run(rising_rates(late, METHOD, first_rate=1.0))
 
 
 @pytest.fixture
 def found() -> BreakPoint:
     """A break point with a rate whose percentile was never answered."""
-    plan = replace(PLAN, growth=1.5, halvings=1)
-    return break_point(run(rising_rates(breaking_at(2.0), plan, first_rate=1.0)), plan, service_seconds=0.5)
+    method = replace(METHOD, growth=1.5, halvings=1)
+    return break_point(
+        run(rising_rates(breaking_at(2.0), method, first_rate=1.0)), method, service_seconds=0.5
+    )
 
 
 def test_the_profile_is_what_the_fleet_file_takes(found: BreakPoint) -> None:
@@ -146,22 +148,24 @@ def test_the_profile_is_what_the_fleet_file_takes(found: BreakPoint) -> None:
 
 def test_the_written_files_hold_the_figures_and_the_plot(found: BreakPoint, tmp_path: Path) -> None:
     """Figures are valid JSON (null where never answered) and the page is self-contained."""
-    report.write(found, PLAN, 412.0, "a <b>server</b>", tmp_path)
+    report.write(found, METHOD, 412.0, "a <b>server</b>", tmp_path)
     written = json.loads((tmp_path / report.FIGURES).read_text())
     assert written["rate_rpm"] == found.rate_rpm
     assert written["points"][-1]["repeats"][0]["p95"] is None
     page = (tmp_path / report.PAGE).read_text()
     assert "Plotly.newPlot" in page
     assert "a &lt;b&gt;server&lt;/b&gt;" in page
-    assert report.headline(found, PLAN) in page
+    assert report.headline(found, METHOD) in page
 
 
 def test_a_single_repeat_has_no_spread() -> None:
     """One measurement says nothing about how far the next would be from it."""
-    plan = replace(PLAN, repeats=1)
-    found = break_point(run(rising_rates(breaking_at(2.0), plan, first_rate=1.0)), plan, service_seconds=0.5)
+    method = replace(METHOD, repeats=1)
+    found = break_point(
+        run(rising_rates(breaking_at(2.0), method, first_rate=1.0)), method, service_seconds=0.5
+    )
     assert found.spread_rpm == pytest.approx(nan, nan_ok=True)
-    assert report.headline(found, plan).startswith("114 requests per minute with 95 % within 2 s")
+    assert report.headline(found, method).startswith("114 requests per minute with 95 % within 2 s")
 
 
 def free_port() -> int:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.memory import DynamoMemory
+from control_lambda.aws.memory import DynamoMemory, NotSavedError
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
+from control_lambda.core.reasons import Failure
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
@@ -168,7 +169,7 @@ def test_evidence_that_the_tick_has_from_its_event_does_not_stop_the_save(item: 
 
 def test_a_burst_of_evidence_is_bounded(item: Item, monkeypatch: pytest.MonkeyPatch) -> None:
     """The item never outgrows DynamoDB's 400 KB."""
-    monkeypatch.setattr("control_lambda.aws.world.memory.MAX_EVIDENCE", 2)
+    monkeypatch.setattr("control_lambda.aws.memory.MAX_EVIDENCE", 2)
     memory = item.memory()
     kept = [memory.add_evidence(Evidence(FAST, EvidenceKind.SHORTAGE, NOON + n)) for n in range(3)]
     assert kept == [True, True, False]
@@ -183,8 +184,8 @@ def test_a_state_that_does_not_parse_is_reported_and_forgotten(item: Item) -> No
     remembered = memory.acquire(NOON)
     assert (remembered.state, remembered.evidence) == (None, ())
     assert [problem.split(":")[0] for problem in remembered.problems] == [
-        "evidence-unreadable",
-        "state-unreadable",
+        Failure.EVIDENCE_UNREADABLE,
+        Failure.STATE_UNREADABLE,
     ]
     memory.save(State(tick=1), ())
     assert memory.acquire(NOON + 60).problems == ()
@@ -196,3 +197,50 @@ def test_an_unreachable_table_is_no_lease_conflict(item: Item) -> None:
     item.cloud.throttle("UpdateItem", 2)
     with pytest.raises(ClientError, match="ThrottlingException"):
         memory.acquire(NOON)
+
+
+@dataclass
+class Refusing:
+    """A DynamoDB that refuses every write on its condition, and shows the same item each time."""
+
+    item: dict[str, Any]
+    writes: list[str] = field(default_factory=list)
+
+    def update_item(self, **request: Any) -> dict[str, Any]:
+        """Only the lease is granted."""
+        if request["UpdateExpression"].startswith("SET lease_token"):
+            self.item["lease_token"] = request["ExpressionAttributeValues"][":token"]
+            return {"Attributes": self.item}
+        self.writes.append(request["UpdateExpression"])
+        if "ConditionExpression" not in request:
+            return {"Attributes": self.item}
+        answer = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
+        raise ClientError(answer, "UpdateItem")
+
+
+def test_a_save_that_is_refused_without_a_reason_ends() -> None:
+    """Neither the lease nor new evidence explains it: after some attempts the error says so."""
+    table = Refusing({})
+    memory = DynamoMemory(table, "table", "fleet")
+    memory.acquire(NOON)
+    with pytest.raises(NotSavedError, match="refused 3 times, though the lease is ours and nothing is new"):
+        memory.save(State(tick=1), ())
+    assert len(table.writes) == 3
+
+
+def test_a_build_that_is_refused_without_a_reason_ends() -> None:
+    """The item never shows the map of builds that was just made."""
+    table = Refusing({})
+    with pytest.raises(NotSavedError, match="the build was refused 3 times"):
+        DynamoMemory(table, "table", "fleet").put_build("project", "FAILED")
+    assert table.writes.count("SET builds.#project = :status") == 3
+
+
+def test_evidence_that_was_seen_is_saved_over_at_the_second_attempt(item: Item) -> None:
+    """The first one learns how much evidence the item holds by now."""
+    memory = item.memory()
+    memory.acquire(NOON)
+    for evidence in (SHORTAGE, INTERRUPTION):
+        item.memory().add_evidence(evidence)
+    memory.save(State(tick=1), (SHORTAGE, INTERRUPTION))
+    assert item.read()["version"] == {"N": "1"}

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from control_lambda.core.model import Evidence, EvidenceKind, Minute
+from control_lambda.core.model import Evidence, EvidenceKind, Minute, Suspension
 from control_lambda.errors import NotDeployedError
 from control_lambda.ports import Settings
 from tests.control_lambda.conftest import NOON
@@ -91,6 +91,17 @@ def test_a_price_put_in_this_minute_is_known(shell: Shell) -> None:
     assert shell.sensors.sense(shell.fleet, NOON + 30, ()).pools[FAST].price == 1.1
 
 
+def test_a_price_that_is_none_is_refused_and_the_last_good_one_stays(shell: Shell) -> None:
+    """It is told while it is new, not for ever."""
+    put_price(shell, FAST, 1.0, NOON - 3600)
+    put_price(shell, FAST, 0.0, NOON)
+    first = shell.sensors.sense(shell.fleet, NOON, ())
+    later = shell.sensors.sense(shell.fleet, NOON + 180, ())
+    assert (first.pools[FAST].price, later.pools[FAST].price) == (1.0, 1.0)
+    assert first.failures == (f"prices: {FAST}: 0 refused; valid: finite, above 0",)
+    assert later.failures == ()
+
+
 def test_refused_launches_are_found_by_polling(shell: Shell) -> None:
     """Scaling activities of pools that hold fewer nodes than they want become evidence."""
     shell.cloud.set_capacity(FAST, 0)
@@ -148,46 +159,72 @@ def test_counted_capacity_errors_are_evidence(shell: Shell) -> None:
     assert evidence == (given, Evidence(FAST_SPOT, EvidenceKind.SHORTAGE, NOON - 120))
 
 
-def test_a_busy_node_group_is_held_and_can_still_be_resized(shell: Shell) -> None:
+def test_a_busy_node_group_is_seen_updating_and_can_still_be_resized(shell: Shell) -> None:
     """Sizes go through the Auto Scaling group, which an UPDATING node group does not lock."""
     shell.cloud.busy(FAST, NOON + 3600)
     pools = shell.sensors.sense(shell.fleet, NOON, ()).pools
-    assert (pools[FAST].held, pools[SLOW].held) == (True, False)
+    assert (pools[FAST].updating, pools[SLOW].updating) == (True, False)
+    assert (pools[FAST].status, pools[SLOW].status) == ("UPDATING", "ACTIVE")
     shell.actuators.set_desired(FAST, 2)
     assert shell.sensors.sense(shell.fleet, NOON, ()).pools[FAST].desired == 2
 
 
 def test_suspended_launches_are_seen_and_resumed(shell: Shell) -> None:
-    """AWS suspends a group's launches after a day of refusals."""
+    """Whoever called SuspendProcesses; AWS itself does so after a day of refusals, in other words."""
     group = shell.clients.autoscaling.describe_auto_scaling_groups()["AutoScalingGroups"][0]
     pool = next(tag["Value"] for tag in group["Tags"] if tag["Key"] == "eks:nodegroup-name")
     shell.clients.autoscaling.suspend_processes(
         AutoScalingGroupName=group["AutoScalingGroupName"], ScalingProcesses=["Launch"]
     )
-    assert shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].suspended
+    assert shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].launch_suspended is Suspension.PERSON
     shell.actuators.resume_launches(pool)
-    assert not shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].suspended
+    assert not shell.sensors.sense(shell.fleet, NOON, ()).pools[pool].launch_suspended
 
 
-@pytest.mark.parametrize(
-    ("action", "name"), [("DescribeInstances", "instances"), ("DescribeAutoScalingGroups", "groups")]
-)
-def test_without_instances_or_groups_no_pool_is_known(shell: Shell, action: str, name: str) -> None:
-    """What cannot be sensed is absent and named; the rest is there."""
-    shell.cloud.throttle(action, -1)
+def test_without_groups_no_size_is_known_but_who_serves_is(shell: Shell) -> None:
+    """Target health is enough to move weights."""
+    shell.cloud.set_ready(FAST, 2)
+    shell.actuators.set_weights(WEIGHTS)
+    shell.cloud.throttle("DescribeAutoScalingGroups", -1)
     snapshot = shell.sensors.sense(shell.fleet, NOON, ())
     assert snapshot.pools == {}
-    assert len(snapshot.failures) == 1
-    assert snapshot.failures[0].startswith(f"{name}: ")
+    assert snapshot.failures == ("groups: Throttling",)
+    assert (snapshot.healthy, snapshot.targets) == ({"fast": 2, "slow": 0}, {"fast": 2, "slow": 0})
     assert set(snapshot.minutes) == {"fast", "slow"}
 
 
+def test_without_instances_sizes_are_known_but_not_which_node_serves(shell: Shell) -> None:
+    """Nothing joins a group's members with the addresses of targets; the targets still speak for a unit."""
+    shell.cloud.set_ready(FAST, 2)
+    shell.actuators.set_weights(WEIGHTS)
+    shell.cloud.throttle("DescribeInstances", -1)
+    snapshot = shell.sensors.sense(shell.fleet, NOON, ())
+    assert snapshot.failures == ("instances: RequestLimitExceeded",)
+    assert {pool: (known.desired, known.in_service) for pool, known in snapshot.pools.items()} == {
+        FAST: (2, 2),
+        FAST_SPOT: (0, 0),
+        SLOW: (0, 0),
+    }
+    assert not any(signals.health_known or signals.ready for signals in snapshot.pools.values())
+    assert snapshot.healthy == {"fast": 2, "slow": 0}
+
+
 def test_a_unit_whose_targets_cannot_be_read_takes_only_its_own_pools_along(shell: Shell) -> None:
-    """The other units are steered on."""
+    """Their sizes are known, who serves is not; the other units are steered on."""
     shell.cloud.throttle("DescribeTargetHealth", 2)
     snapshot = shell.sensors.sense(shell.fleet, NOON, ())
     missing = {failure.split(":")[0].split(" ")[1] for failure in snapshot.failures}
-    assert {shell.fleet.unit_of[pool].name for pool in snapshot.pools}.isdisjoint(missing)
+    assert {unit.name for unit in shell.fleet.units} - snapshot.healthy.keys() == missing
+    assert {
+        shell.fleet.unit_of[pool].name for pool, known in snapshot.pools.items() if not known.health_known
+    } == missing
+
+
+def test_a_node_group_that_cannot_be_read_has_no_status_and_is_steered_on(shell: Shell) -> None:
+    """Nobody says that it is being updated."""
+    shell.cloud.throttle("DescribeNodegroup", -1)
+    pools = shell.sensors.sense(shell.fleet, NOON, ()).pools
+    assert {(signals.status, signals.sizable) for signals in pools.values()} == {("", True)}
 
 
 def test_a_fleet_larger_than_the_deployment_is_steered_as_far_as_it_goes(shell: Shell) -> None:

@@ -1,10 +1,10 @@
 """The fleets, groups and snapshots that the core's tests start from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Minute, PoolSignals, Snapshot
+from control_lambda.core.model import Minute, NodeSignal, PoolSignals, Snapshot, TargetHealth
 
 NOON = 1_769_860_800
 START = 600.0  # seconds from launch to ready, unless a test says otherwise
@@ -20,27 +20,36 @@ PAPER = {
 }
 
 
-def unit(
-    name: str, *, price: float = 0.76, markets: Sequence[str] = ("on-demand",), **told: Any
+def unit(  # noqa: PLR0913, keywords all: what tests want to differ
+    name: str,
+    *,
+    price: float = 0.76,
+    markets: Sequence[str] = ("on-demand",),
+    type: str = "inf2.xlarge",  # noqa: A002, the word of fleet.yaml
+    accelerator: str = "neuron",
+    service: float = 0.5,
+    throughput: float | None = None,
+    latency: float | None = None,
+    start: float = START,
+    least: int = 0,
+    most: int = 10,
 ) -> dict[str, Any]:
-    """A unit of half a second per request; `told` sets its type, `service`, `start`, `least` and `most`."""
-    service = told.get("service", 0.5)
-    nodes = {"min": told.get("least", 0), "max": told.get("most", 10)}
+    """A unit of half a second per request, with `least` to `most` nodes in each of its pools."""
     return {
         "name": name,
-        "instance_type": told.get("type", "inf2.xlarge"),
-        "accelerator": told.get("accelerator", "neuron"),
+        "instance_type": type,
+        "accelerator": accelerator,
         "framework": "neuronx",
         "profile": {
             "service_seconds": service,
-            "throughput_rpm": told.get("throughput", 54.0 / service),
-            "latency_seconds": told.get("latency", 1.3 * service),
-            "start_seconds": told.get("start", START),
+            "throughput_rpm": 54.0 / service if throughput is None else throughput,
+            "latency_seconds": 1.3 * service if latency is None else latency,
+            "start_seconds": start,
         },
         "pools": [
             {
                 "market": market,
-                "nodes": nodes,
+                "nodes": {"min": least, "max": most},
                 "price_usd_per_hour": price * (0.4 if market == "spot" else 1.0),
             }
             for market in markets
@@ -82,13 +91,24 @@ def group(pool: str, ready: int = 0, starting: Sequence[float] = (), **told: Any
     """A pool's group with that many ready nodes, and starting ones launched at the given times."""
     launched = {f"i-{pool}-starting-{number}": at for number, at in enumerate(starting)}
     desired = told.pop("desired", ready + len(launched))
-    return PoolSignals(desired, nodes(pool, ready), launched, **told)
+    return PoolSignals(desired, {**serving(sorted(nodes(pool, ready))), **booting(launched)}, **told)
 
 
-def minutes(at: float, rpm: float, **told: Any) -> tuple[Minute, ...]:
+def serving(identities: Iterable[str]) -> dict[str, NodeSignal]:
+    """Nodes that serve, launched long ago."""
+    return {identity: NodeSignal(0.0, target=TargetHealth.HEALTHY) for identity in identities}
+
+
+def booting(launched: Mapping[str, float]) -> dict[str, NodeSignal]:
+    """Nodes that do not serve yet, by launch time."""
+    return {identity: NodeSignal(at, target=TargetHealth.INITIAL) for identity, at in launched.items()}
+
+
+def minutes(
+    at: float, rpm: float, *, hosts: int = 1, latency: float = 0.6, errors: float = 0.0
+) -> tuple[Minute, ...]:
     """The quarter of an hour of counts that is visible at `at`, oldest first."""
     latest = int(at - 180) // 60 * 60
-    hosts, latency, errors = told.get("hosts", 1), told.get("latency", 0.6), told.get("errors", 0.0)
     return tuple(
         Minute(start, rpm, errors, latency, rpm, hosts) for start in range(latest - 840, latest + 60, 60)
     )
@@ -96,6 +116,7 @@ def minutes(at: float, rpm: float, **told: Any) -> tuple[Minute, ...]:
 
 def snapshot(steered: Fleet, ready: Mapping[str, int], rpm: float, at: float = NOON, **told: Any) -> Snapshot:
     """Ready nodes by pool under `rpm`, all of it counted at the first unit; `told` replaces any field."""
+    assert ready.keys() <= steered.pool_named.keys(), "the fleet has no such pool"
     first = steered.units[0].name
     fields: dict[str, Any] = {
         "minutes": {first: minutes(at, rpm)},

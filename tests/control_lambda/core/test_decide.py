@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.decide import LEAST_DWELL_SECONDS, decide
+from control_lambda.core.decide import LEAST_DWELL_SECONDS, choose_mode, decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, PoolSignals, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, PoolSignals, State, Suspension
+from control_lambda.core.outlook import look
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, group, nodes, snapshot, unit
 
@@ -279,7 +280,8 @@ def test_weights_that_stand_are_not_written_again() -> None:
 def test_suspended_launches_are_resumed_when_they_are_needed() -> None:
     """AWS suspends a group after a day of refusals."""
     steered = Steered()
-    suspended = {CHEAP: group(CHEAP, 1, suspended=True), DEAR: group(DEAR, suspended=True)}
+    by_aws = Suspension.AWS
+    suspended = {CHEAP: group(CHEAP, 1, launch_suspended=by_aws), DEAR: group(DEAR, launch_suspended=by_aws)}
     decision = steered.tick({}, rpm=300.0, pools=suspended)
 
     assert decision.resume == (CHEAP,)
@@ -297,3 +299,37 @@ def test_a_clock_that_jumped_back_does_not_stop_the_loop() -> None:
 
     assert decision.pools[CHEAP].available
     assert decision.pools[CHEAP].desired > 3
+
+
+@pytest.mark.parametrize(
+    ("before", "headroom", "after"),
+    [
+        (Mode.COST, 0.99, Mode.CAPACITY),
+        (Mode.COST, 1.01, Mode.COST),
+        (Mode.CAPACITY, 1.01, Mode.CAPACITY),
+        (Mode.CAPACITY, 1.09, Mode.CAPACITY),
+        (Mode.CAPACITY, 1.11, Mode.COST),
+    ],
+)
+def test_between_the_threshold_and_a_tenth_more_the_mode_stays(
+    before: Mode, headroom: float, after: Mode
+) -> None:
+    """What the cheapest carry, as a multiple of the forecast: below 1 it fails over, above 1.1 it returns."""
+    big = fleet(unit("cheap", price=0.5, most=60), unit("dear", price=2.0, type="g5.xlarge", most=60))
+    seen = snapshot(big, {CHEAP: 20}, 1000.0, evidence=(shortage(NOON),))
+    outlook = look(seen, State(mode=before, mode_since=NOON - LEAST_DWELL_SECONDS), big)
+    upper = outlook.tables["cheap"][20] / headroom
+
+    assert choose_mode(replace(outlook, forecast=replace(outlook.forecast, upper=upper))) is after
+
+
+def test_the_threshold_scales_what_the_cheapest_have_to_carry() -> None:
+    """At 1.5 they need half as much again."""
+    wary = fleet(unit("cheap", price=0.5, most=60), unit("dear", price=2.0, most=60), threshold=1.5)
+    outlook = look(snapshot(wary, {CHEAP: 20}, 1000.0, evidence=(shortage(NOON),)), State(), wary)
+    carried = outlook.tables["cheap"][20]
+
+    def mode(headroom: float) -> Mode:
+        return choose_mode(replace(outlook, forecast=replace(outlook.forecast, upper=carried / headroom)))
+
+    assert (mode(1.4), mode(1.6)) == (Mode.CAPACITY, Mode.COST)

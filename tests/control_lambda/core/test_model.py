@@ -13,9 +13,11 @@ from control_lambda.core.model import (
     EvidenceKind,
     MarginMemory,
     Mode,
+    NodeSignal,
     PoolSignals,
     Refusal,
     State,
+    TargetHealth,
     evidence_from_plain,
     plain,
     state_from_json,
@@ -129,21 +131,48 @@ def test_bad_evidence_is_refused_with_its_fault(raw: object, fault: str) -> None
         evidence_from_plain(raw)
 
 
-def test_a_group_holds_its_ready_and_its_starting_nodes() -> None:
-    """Ready or not."""
-    assert PoolSignals(5, frozenset({"i-1", "i-2"}), {"i-3": 0.0}).in_service == 3
+def test_a_node_is_ready_when_it_is_in_service_and_its_target_healthy() -> None:
+    """Both; the others that the group holds are starting, and all count as in service."""
+    healthy = TargetHealth.HEALTHY
+    nodes = {
+        "i-1": NodeSignal(1.0, target=healthy),
+        "i-2": NodeSignal(2.0, in_service=False, target=healthy),
+        "i-3": NodeSignal(3.0, target=TargetHealth.INITIAL),
+        "i-4": NodeSignal(4.0),
+    }
+    signals = PoolSignals(5, nodes)
+
+    assert signals.ready == {"i-1"}
+    assert signals.starting == {"i-2": 2.0, "i-3": 3.0, "i-4": 4.0}
+    assert signals.in_service == 4
+
+
+def test_nodes_of_unknown_health_are_neither_ready_nor_starting() -> None:
+    """The group holds them: that is all there is to know."""
+    nodes = {"i-1": NodeSignal(1.0, target=TargetHealth.HEALTHY), "i-2": NodeSignal(2.0)}
+    signals = PoolSignals(2, nodes, health_known=False)
+
+    assert (signals.ready, signals.starting, signals.in_service) == (frozenset(), {}, 2)
+    assert not signals.sizable
 
 
 def test_plain_values_are_what_json_writes() -> None:
-    """Sets are sorted, so that the same value gives the same text."""
-    signals = PoolSignals(2, frozenset({"i-2", "i-1"}), {"i-3": 1.5})
+    """Sets are sorted, so that the same value gives the same text; what is derived is left out."""
+    signals = PoolSignals(2, {"i-1": NodeSignal(1.5)})
+    assert signals.starting
 
+    assert plain(frozenset({"b", "a"})) == ["a", "b"]
     assert plain(signals) == {
         "desired": 2,
-        "ready": ["i-1", "i-2"],
-        "starting": {"i-3": 1.5},
-        "held": False,
-        "suspended": False,
+        "nodes": {
+            "i-1": {"launched_at": 1.5, "zone": "", "in_service": True, "target": "none", "anomalous": False}
+        },
+        "terminating": 0,
+        "maximum": None,
+        "status": "",
+        "launch_suspended": "",
+        "rebalance_suspended": "",
+        "health_known": True,
         "price": None,
     }
 

@@ -1,9 +1,11 @@
 """Memory brought up to date by a snapshot."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
+from control_lambda.core.demand.forecast import look_ahead, observe
 from control_lambda.core.model import DemandMemory, Evidence, EvidenceKind, Refusal, Snapshot, State
 from control_lambda.core.outlook import Outlook, look, slowest_start
 from control_lambda.core.supply import refusals
@@ -96,7 +98,9 @@ def test_even_a_wholly_distrusted_unit_carries_something() -> None:
 def test_a_group_above_its_maximum_is_seen_as_it_is() -> None:
     """The owner may have lowered the maximum while the node group is being updated."""
     outlook = looked(
-        snapshot(FLEET, {}, 100.0, pools={A: group(A, 25, held=True), A_SPOT: group(A_SPOT), B: group(B)})
+        snapshot(
+            FLEET, {}, 100.0, pools={A: group(A, 25, status="UPDATING"), A_SPOT: group(A_SPOT), B: group(B)}
+        )
     )
 
     assert len(outlook.tables["aa"]) > 25
@@ -148,3 +152,42 @@ def test_trust_is_learned_from_minutes_that_are_new() -> None:
 
     assert once.trust["aa"] < 1.0
     assert again.trust == once.trust
+
+
+@pytest.mark.parametrize(("start_seconds", "minutes_ahead"), [(600.0, 13), (601.0, 14), (60.0, 4)])
+def test_the_forecast_looks_as_far_as_a_node_launched_now_takes(
+    start_seconds: float, minutes_ahead: int
+) -> None:
+    """Two minutes that counts are late, one to the next tick, and the slowest start, in whole minutes."""
+    steered = fleet(unit("aa", start=start_seconds))
+    demand = look(snapshot(steered, {A: 1}, 100.0), State(), steered).state.demand
+
+    assert demand.pending[-1][0] == demand.minute + 60 * minutes_ahead
+
+
+def promised(attainment: float) -> Outlook:
+    """The outlook under that promise, after ten hours in which demand was 100 or 300 by a coin's toss.
+
+    Nodes cost next to nothing, so that the promise alone bounds what is worth carrying.
+    """
+    toss = random.Random(7)
+    demand = observe(
+        DemandMemory(), {NOON - 60 * minute: toss.choice((100.0, 300.0)) for minute in range(3, 603)}, 13
+    )
+    objective = {"latency_seconds": 2.0, "attainment": attainment}
+    steered = fleet(unit("aa", least=10, most=10), objective=objective)
+    return look(snapshot(steered, {A: 10}, 0.0, minutes={}), State(demand=demand, prices={A: 1e-6}), steered)
+
+
+def test_the_margin_leaves_four_times_the_share_that_may_be_late() -> None:
+    """Of what is promised for 99.5 % of requests, 2 % may come in minutes above the upper forecast."""
+    for attainment, miss_share in ((0.995, 0.02), (0.9, 0.4)):
+        found = promised(attainment)
+        expected = look_ahead(found.state.demand, NOON, 13, miss_share)
+        assert found.forecast.upper == pytest.approx(expected.upper)
+        assert found.forecast.upper > found.forecast.mean
+
+
+def test_the_higher_the_promise_the_wider_the_margin() -> None:
+    """Fewer requests may be late."""
+    assert promised(0.995).forecast.upper > promised(0.9).forecast.upper

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet, FleetError, fleet_from_json
 from control_lambda.core.model import Snapshot, State
-from tests.control_lambda.core.examples import fleet, snapshot, unit
+from tests.control_lambda.core.examples import NOON, fleet, snapshot, unit
 
 UNITS = (unit("cheap", price=0.5), unit("strong", price=2.0, least=10))
 LARGE = {"name": "large", "from_size": 121.0, "weights": {"strong": 800, "cheap": 200}}
@@ -149,3 +149,19 @@ def test_no_row_breaks_the_rules_of_weights(
     assert all(0 <= weight <= 999 for weight in row.values())
     assert all(not row[name] for name, count in zip(("cheap", "strong"), ready, strict=True) if not count)
     assert any(row.values()) == any(ready)
+
+
+def test_a_row_reaches_its_plan_in_steps_of_twenty_points() -> None:
+    """Tick by tick from where it stands; within the deadband of two points of the plan it is left alone."""
+    kept = fleet(unit("cheap", least=10), unit("strong", least=10), classes=[LARGE, "rest"])
+    row: Mapping[str, int] = {"cheap": 999, "strong": 0}
+    state, rows = State(), [row["strong"]]
+    for minute in range(1, 7):
+        seen = snapshot(
+            kept, {CHEAP: 10, STRONG: 10}, 300.0, at=NOON + 60.0 * minute, class_weights={"large": row}
+        )
+        decision, state = decide(seen, state, kept)
+        row = decision.class_weights.get("large", row)
+        rows.append(row["strong"])
+
+    assert rows == [0, 199, 398, 597, 796, 796, 796]

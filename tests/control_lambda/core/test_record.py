@@ -1,12 +1,21 @@
 """The decision as it is told, and the state that it leaves."""
 
+import json
 from typing import Any
 
 import pytest
 
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, State
+from control_lambda.core.model import Decision, Evidence, EvidenceKind, Mode, State, plain
+from control_lambda.core.reasons import Code, Skip
+from control_lambda.core.record import (
+    Skipped,
+    Write,
+    answer_from_plain,
+    record_of,
+    record_without_fleet,
+)
 from tests.control_lambda.core.examples import NOON, fleet, group, minutes, snapshot, unit
 
 FLEET = fleet(
@@ -29,14 +38,14 @@ def test_the_latency_percentile_is_hidden_above_one_percent_of_errors(
     """Errors are often fast: they would flatter it."""
     found = decided(minutes={"aa": minutes(NOON, 100.0, errors=errors)})
 
-    assert found.units["aa"].p95_seconds == shown
+    assert found.units["aa"].latency_seconds == shown
 
 
 def test_a_unit_without_minutes_has_neither_latency_nor_age() -> None:
     """Missing is not zero."""
     report = decided().units["bb"]
 
-    assert report.p95_seconds is None
+    assert report.latency_seconds is None
     assert report.signal_age_seconds is None
 
 
@@ -71,7 +80,7 @@ def test_savings_compare_with_gpus_alone() -> None:
 
 def test_only_sizes_that_change_are_written() -> None:
     """A held pool's never."""
-    quiet = decided(pools={A: group(A, 3, held=True), B: group(B)})
+    quiet = decided(pools={A: group(A, 3, status="UPDATING"), B: group(B)})
 
     assert A not in quiet.sizes
     assert all(size != 0 for size in quiet.sizes.values())
@@ -97,3 +106,38 @@ def test_the_mode_is_dated_when_it_changes_and_on_the_first_tick() -> None:
 
     assert first.mode_since == NOON
     assert (second.mode, second.mode_since) == (Mode.CAPACITY, NOON + 60)
+
+
+def test_a_record_is_read_back_from_its_json_as_it_was() -> None:
+    """With its reasons, reports, writes and failures, and with None where nothing is known."""
+    written = Write("size", A, 3, 4)
+    record = record_of(decided(), [Code.PAUSED.reason()], [written], ["metrics: Throttling"])
+    unknown = record_without_fleet(State(tick=3), NOON, [Code.FLEET_UNREADABLE.reason()], [])
+
+    for answer in (record, unknown, Skipped(Skip.NOT_LATER)):
+        assert answer_from_plain(json.loads(json.dumps(plain(answer)))) == answer
+    assert record.reasons[0].code == Code.PAUSED
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"units": {"aa": {"ready": 1}}}, "units: aa: weight, previous_weight, latency_seconds"),
+        ({"reasons": [{"code": "grow"}]}, "reasons: text missing"),
+        ({"writes": 7}, "TypeError"),
+        ({"mode": "idle"}, "'idle' is not a valid Mode"),
+    ],
+)
+def test_what_is_no_record_is_refused_with_what_is_missing(change: dict[str, Any], told: str) -> None:
+    """Records of another version among them."""
+    raw = plain(record_of(decided(), [], [], []))
+
+    with pytest.raises(ValueError, match=told):
+        answer_from_plain({**raw, **change})
+
+
+def test_a_key_of_a_later_version_is_left_out() -> None:
+    """What is known can still be told."""
+    record = record_of(decided(), [], [], [])
+
+    assert answer_from_plain({**plain(record), "mood": "good"}) == record

@@ -128,7 +128,7 @@ def flip(_: Snapshot, __: Fleet, decision: Decision, after: State) -> tuple[Deci
 
 def believe_errors(_: Snapshot, __: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
     """A latency percentile for every unit."""
-    units = {name: replace(report, p95_seconds=0.1) for name, report in decision.units.items()}
+    units = {name: replace(report, latency_seconds=0.1) for name, report in decision.units.items()}
     return replace(decision, units=units), after
 
 

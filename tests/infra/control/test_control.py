@@ -11,7 +11,7 @@ from control_lambda import signals
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
 from control_lambda.environment import Environment
-from control_lambda.loop import trigger_from
+from control_lambda.trigger import trigger_from
 from tests.infra.conftest import ROOT, settings_with
 from tests.infra.control.control_stack import ControlStack, control_stack
 from tests.infra.iam import resolve

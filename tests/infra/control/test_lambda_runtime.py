@@ -13,7 +13,7 @@ import pytest
 from aws_cdk import App
 
 from control_lambda.fleet_file import load_fleet
-from control_lambda.loop import iso_time
+from control_lambda.trigger import iso_time
 from infra.control.control import MEMORY_MIB
 from infra.control.release import MEMORY_MIB as RELEASE_MEMORY_MIB
 from tests.infra.conftest import ROOT, settings_with
@@ -88,7 +88,7 @@ def test_every_function_is_importable_from_the_asset_alone(asset: Path, door: st
         "ours = [m for n, m in sys.modules.items() if n.startswith('control_lambda') and m.__file__]; "
         "print('control_lambda.core.mix' in sys.modules, {m.__file__.startswith(sys.path[0]) for m in ours})"
     )
-    told = subprocess.run([sys.executable, "-I", "-c", code], check=True, capture_output=True, text=True)
+    told = subprocess.run([sys.executable, "-IB", "-c", code], check=True, capture_output=True, text=True)
     assert told.stdout.strip() == "False {True}"
 
 

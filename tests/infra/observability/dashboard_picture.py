@@ -18,6 +18,7 @@ from plotly import graph_objects, io
 
 from control_lambda.core import names
 from control_lambda.core.model import EvidenceKind
+from control_lambda.core.record import DecisionRecord
 from control_lambda.fleet_file import load_fleet
 from tests.infra.observability.alarm_evaluator import ALARM, Alarm, Metrics
 from tests.infra.observability.alarmed import STACK, synthesize
@@ -229,19 +230,19 @@ def _decisions(replayed: Replayed) -> str:
     told = [
         record
         for record in replayed.records
-        if SHOWN.start <= record["at"] < SHOWN.stop and (record["reasons"] or record["failures"])
+        if SHOWN.start <= record.at < SHOWN.stop and (record.reasons or record.failures)
     ]
     rows = "".join(_decision(record) for record in reversed(told[-DECISIONS_SHOWN:]))
     return f"<h3>Decisions, latest first</h3><table>{rows}</table>"
 
 
-def _decision(record: Mapping[str, Any]) -> str:
-    texts = [reason["text"] for reason in record["reasons"][:2]]
+def _decision(record: DecisionRecord) -> str:
+    texts = [reason.text for reason in record.reasons[:2]]
     cells = (
-        f"{datetime.fromtimestamp(record['at'], UTC):%H:%M:%S}",
-        record["mode"],
-        f"{record['demand_rpm']:.0f}",
-        f"{record['cost_usd_per_hour']:.2f}",
+        f"{datetime.fromtimestamp(record.at, UTC):%H:%M:%S}",
+        record.mode,
+        f"{record.demand_rpm:.0f}",
+        f"{record.cost_usd_per_hour:.2f}",
         *texts,
     )
     return "<tr>" + "".join(f"<td>{html.escape(str(cell))}</td>" for cell in cells) + "</tr>"

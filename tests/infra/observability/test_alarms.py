@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -9,7 +10,9 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
-from control_lambda.core.reasons import Code
+from control_lambda.core.model import EvidenceKind, Mode, PoolReport, Reason
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.core.record import DecisionRecord, Skipped
 from tests.infra.observability.alarm_evaluator import ALARM, INSUFFICIENT, OK, Alarm, Metrics
 from tests.infra.observability.alarmed import BUILDS, FLEET, STACK, resources, template
 from tests.infra.replayed import TICK, Replayed, put_prices, put_record, run
@@ -24,7 +27,8 @@ RPM: Final = 400
 MAX_METRICS: Final = 10
 LONGEST_SECONDS: Final = 86_400
 
-Record = dict[str, Any]
+# Fields of a record with other values.
+Change = Mapping[str, Any]
 
 
 def keys() -> list[str]:
@@ -64,24 +68,24 @@ def shortage() -> Replayed:
     return run(FLEET, [RPM] * 180, {POOL: [40] * 60 + [0] * 60 + [40] * 60})
 
 
-def since(minute: int, change: Mapping[str, Any], until: int = 180) -> list[Record]:
+def since(minute: int, change: Change, until: int = 180) -> list[DecisionRecord]:
     """The quiet hours' records, with `change` in those from `minute` to `until`."""
     begin, end = EPOCH + minute * MINUTE, EPOCH + until * MINUTE
     records = quiet().records
-    return [{**record, **change} if begin <= record["at"] < end else record for record in records]
+    return [replace(record, **change) if begin <= record.at < end else record for record in records]
 
 
-def reason(code: Code, subject: str = "") -> Record:
+def reason(code: Code, subject: str = "") -> Change:
     """What a record with this one reason says."""
-    return {"reasons": [{"code": code.value, "text": "told", "subject": subject}]}
+    return {"reasons": (Reason(code, "told", subject),)}
 
 
-def refused(evidence: str) -> Record:
+def refused(evidence: EvidenceKind) -> Change:
     """What a record says whose pool POOL is refused its launches."""
-    return {"pools": {POOL: {"ready": 0, "desired": 0, "available": False, "evidence": evidence}}}
+    return {"pools": {POOL: PoolReport(0, 0, 0, 0.25, available=False, evidence=evidence)}}
 
 
-def raised_after(key: str, records: Iterable[Record], onset: int = 60) -> int | None:
+def raised_after(key: str, records: Iterable[DecisionRecord], onset: int = 60) -> int | None:
     """How many minutes after `onset` the alarm is raised; None if it is not. Before, it has to be quiet."""
     watched = quiet().watched()
     told = states(key, quiet().metrics(list(records)), watched)
@@ -113,7 +117,7 @@ def test_an_outage_of_everything_tells_of_unserved_users() -> None:
 @pytest.mark.parametrize(("demand_rpm", "minutes"), [(400.0, 3), (0.2, None)])
 def test_only_demand_makes_a_fleet_without_nodes_an_outage(demand_rpm: float, minutes: int | None) -> None:
     """Nobody asks, so nobody is refused; what a long idle forecast decays to is no demand."""
-    units = {name: {**unit, "ready": 0} for name, unit in quiet().records[-1]["units"].items()}
+    units = {name: replace(unit, ready=0) for name, unit in quiet().records[-1].units.items()}
     assert raised_after("no-ready-unit", since(60, {"units": units, "demand_rpm": demand_rpm})) == minutes
 
 
@@ -141,28 +145,28 @@ def test_the_missed_share_is_what_the_replays_users_saw() -> None:
 def test_a_replayed_shortage_is_told_after_half_an_hour() -> None:
     """And of the pool that is short, not of the others."""
     metrics, watched = shortage().metrics(), shortage().watched()
-    first = next(record["at"] for record in shortage().records if not record["pools"][POOL]["available"])
+    first = next(record.at for record in shortage().records if not record.pools[POOL].available)
     told = states(f"pool-short-{POOL}", metrics, watched)
     raised = watched[told.index(ALARM)] + MINUTE
     assert 30 <= (raised - first) / MINUTE <= 36
     assert ALARM not in states("pool-short-g5-inductor-spot", metrics, watched)
 
 
-SHORT: Final[Record] = {"mode": "capacity", **refused("shortage")}
+SHORT: Final[Change] = {"mode": Mode.CAPACITY, **refused(EvidenceKind.SHORTAGE)}
 
 
 @pytest.mark.parametrize(
     ("later", "minutes"),
-    [(SHORT, 6 * 60), ({**SHORT, "mode": "cost"}, None), ({"mode": "capacity"}, None)],
+    [(SHORT, 6 * 60), ({**SHORT, "mode": Mode.COST}, None), ({"mode": Mode.CAPACITY}, None)],
 )
-def test_capacity_mode_is_told_while_the_shortage_lasts(later: Record, minutes: int | None) -> None:
+def test_capacity_mode_is_told_while_the_shortage_lasts(later: Change, minutes: int | None) -> None:
     """The mode outlasts a shortage by design, and a short pool that nobody needs keeps cost mode."""
     metrics = Metrics()
     watched = range(EPOCH, EPOCH + 9 * 3600, MINUTE)
     for minute in watched:
         hour = (minute - EPOCH) // 3600
         change = ({}, SHORT)[hour] if hour < 2 else later
-        put_record(metrics, {**quiet().records[-1], **change}, minute)
+        put_record(metrics, replace(quiet().records[-1], **change), minute)
     told = states("capacity-mode", metrics, watched)
     assert (told.index(ALARM) - 60 + 1 if ALARM in told else None) == minutes
 
@@ -173,14 +177,14 @@ def test_capacity_mode_is_told_while_the_shortage_lasts(later: Record, minutes: 
         ("loop-paused", reason(Code.PAUSED), 60),
         ("budget-reached", reason(Code.BUDGET), 15),
         ("foreign-weights", reason(Code.FOREIGN_WEIGHTS), 1),
-        ("quota-reached", refused("quota"), 1),
+        ("quota-reached", refused(EvidenceKind.QUOTA), 1),
         ("unit-not-built", reason(Code.NOT_BUILT, "inf2-neuron"), 60),
         (f"node-group-stuck-{POOL}", reason(Code.HELD, POOL), 60),
-        (f"pool-short-{POOL}", refused("shortage"), 30),
-        ("tick-failing", {"failures": ["instances: RequestLimitExceeded"]}, 5),
+        (f"pool-short-{POOL}", refused(EvidenceKind.SHORTAGE), 30),
+        ("tick-failing", {"failures": (Failure.INSTANCES.told("RequestLimitExceeded"),)}, 5),
     ],
 )
-def test_what_the_record_tells_raises_its_alarm(key: str, change: Record, minutes: int) -> None:
+def test_what_the_record_tells_raises_its_alarm(key: str, change: Change, minutes: int) -> None:
     """And only once it has lasted as long as the alarm says."""
     assert raised_after(key, since(60, change)) == minutes
     if minutes > 1:
@@ -190,12 +194,12 @@ def test_what_the_record_tells_raises_its_alarm(key: str, change: Record, minute
 @pytest.mark.parametrize("key", ["loop-paused", "budget-reached", f"pool-short-{POOL}", "capacity-mode"])
 def test_silence_of_the_loop_raises_none_of_its_flags(key: str) -> None:
     """That no tick runs is told by one alarm, not by all of them."""
-    assert raised_after(key, [record for record in quiet().records if record["at"] < EPOCH + 3600]) is None
+    assert raised_after(key, [record for record in quiet().records if record.at < EPOCH + 3600]) is None
 
 
 def test_missing_ticks_are_told_within_minutes() -> None:
     """Missing data is the very thing that this alarm waits for."""
-    before = [record for record in quiet().records if record["at"] < EPOCH + 60 * MINUTE]
+    before = [record for record in quiet().records if record.at < EPOCH + 60 * MINUTE]
     assert raised_after("tick-missing", before) == 3
 
 
@@ -206,9 +210,9 @@ def test_a_loop_that_never_ticked_is_told() -> None:
 
 def test_a_lease_that_is_never_free_is_told_twice() -> None:
     """No tick decides, and every one says why."""
-    metrics = quiet().metrics([record for record in quiet().records if record["at"] < EPOCH + 60 * MINUTE])
+    metrics = quiet().metrics([record for record in quiet().records if record.at < EPOCH + 60 * MINUTE])
     for minute in quiet().watched(60):
-        put_record(metrics, {"skipped": "lease-held: another tick is running"}, minute)
+        put_record(metrics, Skipped(Skip.LEASE_HELD.told()), minute)
     for key in ("lease-stuck", "tick-missing"):
         told = states(key, metrics, quiet().watched())
         assert told.index(ALARM) == 30 + 3 - 1, key
@@ -218,7 +222,7 @@ def test_two_ticks_of_one_minute_are_no_stuck_lease() -> None:
     """An event's tick that finds the scheduled one at work is an everyday thing."""
     metrics = quiet().metrics()
     for minute in quiet().watched():
-        put_record(metrics, {"skipped": "lease-held: another tick is running"}, minute)
+        put_record(metrics, Skipped(Skip.LEASE_HELD.told()), minute)
     assert ALARM not in states("lease-stuck", metrics, quiet().watched())
 
 
@@ -242,7 +246,7 @@ def test_a_run_of_the_builds_that_ends_badly_is_told(ending: str) -> None:
 
 def test_four_failing_ticks_of_ten_are_left_to_the_loop() -> None:
     """The next tick repairs what one could not do."""
-    change = {"failures": ["instances: RequestLimitExceeded"]}
+    change = {"failures": (Failure.INSTANCES.told("RequestLimitExceeded"),)}
     assert raised_after("tick-failing", since(60, change, until=64)) is None
 
 

@@ -11,11 +11,11 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.record import DecisionRecord
 from control_lambda.emf import metrics_of
 from control_lambda.fleet_file import load_fleet
 from infra.observability.dashboard import DECISIONS
 from tests.infra.replayed import run
-from twin.steering.steering import Record
 
 FLEET: Final = load_fleet(Path(__file__).parents[3] / "fleet.yaml")
 CLUSTER: Final = "the-cluster"
@@ -48,7 +48,7 @@ def widgets(resources: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def record() -> Record:
+def record() -> DecisionRecord:
     """What a tick of the default fleet says."""
     return run(FLEET, [100] * 20).records[-1]
 
@@ -71,7 +71,7 @@ def joined(value: Any) -> str:
             raise ValueError(f"no string: {value}")
 
 
-def put_by_the_loop(record: Record, fleet: Fleet) -> set[Metric]:
+def put_by_the_loop(record: DecisionRecord, fleet: Fleet) -> set[Metric]:
     """Everything that the two functions put."""
     told = {
         (names.NAMESPACE, metric, frozenset(list(dimensions.items())[1:]))
@@ -132,7 +132,7 @@ def test_each_question_is_answered_below_it(
 
 
 def test_every_metric_that_is_shown_or_watched_is_put_by_somebody(
-    widgets: list[dict[str, Any]], resources: Mapping[str, Any], record: Record
+    widgets: list[dict[str, Any]], resources: Mapping[str, Any], record: DecisionRecord
 ) -> None:
     """Under the same name and dimensions; a graph that is misspelt stays empty without a word."""
     put = put_by_the_loop(record, FLEET)
@@ -194,7 +194,7 @@ def test_limits_are_drawn_where_the_fleet_says(widgets: list[dict[str, Any]]) ->
 
 
 def test_decisions_come_from_the_ticks_log_as_the_record_tells_them(
-    widgets: list[dict[str, Any]], resources: Mapping[str, Any], record: Record
+    widgets: list[dict[str, Any]], resources: Mapping[str, Any], record: DecisionRecord
 ) -> None:
     """Every field of the query is one of the record's."""
     (widget,) = (widget for widget in widgets if widget["type"] == "log")
@@ -207,7 +207,7 @@ def test_decisions_come_from_the_ticks_log_as_the_record_tells_them(
     )
     assert joined(tick["LoggingConfig"]["LogGroup"]) == f"<{group}>"
     for field in re.findall(r"record\.(\w+)", " ".join(DECISIONS)):
-        assert field in record
+        assert hasattr(record, field)
 
 
 def test_widgets_fill_the_page_and_do_not_overlap(widgets: list[dict[str, Any]]) -> None:

@@ -221,7 +221,7 @@ def test_bad_policies_to_a_comparison_are_one_line_and_leave_nothing(
     ("text", "part"),
     [
         ("", "no decision record; valid:"),
-        ('{"tick": 1}', "the file: at, mode, reasons, units, pools, writes, failures missing; valid:"),
+        ('{"tick": 1}', "the file: at, mode, reasons, demand_rpm, forecast_rpm, cost_usd_per_hour,"),
         ("[]", "the file: tick, at,"),
         ('{"skipped": "late"}\nnonsense', "line 2: Expecting value; valid: a decision record as JSON"),
     ],

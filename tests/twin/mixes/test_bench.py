@@ -27,7 +27,7 @@ from twin.mixes.picks import Picks
 from twin.mixes.planning import BudgetJob, LargeCatalogueJob
 from twin.mixes.samples import Latencies, ServedModel, load
 from twin.mixes.search import mixes_within
-from twin.mixes.tables import Found, regret, tables
+from twin.mixes.tables import MixResults, regret, tables
 
 LINES = [(0.0025, 0.000007), (0.0012, 0.00004), (0.0017, 0.000037), (0.0036, 0.000066)]
 SMALL = Size(queries=400, seeds=2, finalists=2)
@@ -48,7 +48,7 @@ def _synthetic_latencies() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
+def results(tmp_path_factory: pytest.TempPathFactory) -> MixResults:
     """Everything, for one model, small."""
     requests = tmp_path_factory.mktemp("requests") / "requests.csv"
     requests.write_text("n_images,steps\n1,30\n4,30\n")
@@ -56,7 +56,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     ours = sweeps[-1]
     other = ours.measured[1].mix
     chosen = Picks(MODEL, ours.best.mix, other)
-    return Found(
+    return MixResults(
         picks=(chosen,),
         sweeps=(*sweeps, ThresholdJob(MODEL, (ours.best.mix, other), SMALL).run()),
         homogeneous=(HomogeneousJob(MODEL, SMALL).run(),),
@@ -69,41 +69,41 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Found:
     )
 
 
-def test_a_sweep_measures_every_mix_and_the_finalists_with_every_seed(found: Found) -> None:
+def test_a_sweep_measures_every_mix_and_the_finalists_with_every_seed(results: MixResults) -> None:
     """331 mixes, best first; two with two seeds, the others with one."""
-    sweep = found.sweep(MODEL, label(OURS))
+    sweep = results.sweep(MODEL, label(OURS))
     assert {one.mix for one in sweep.measured} == set(mixes_within())
     assert [len(one.throughputs) for one in sweep.measured[:3]] == [2, 2, 1]
     assert sweep.measured[0].mean >= sweep.measured[1].mean
     assert sweep.rank(sweep.best.mix) == 1
 
 
-def test_every_distributor_is_measured_on_the_same_mix(found: Found) -> None:
+def test_every_distributor_is_measured_on_the_same_mix(results: MixResults) -> None:
     """And none exceeds the clairvoyant bound by more than another seed's luck."""
-    one = found.best(MODEL)
+    one = results.best(MODEL)
     assert len(one.measured) == 7
     assert all(measured.mean <= 1.1 * one.bound for measured in one.measured.values())
 
 
-def test_homogeneous_pools_of_types_that_are_too_slow_carry_nothing(found: Found) -> None:
+def test_homogeneous_pools_of_types_that_are_too_slow_carry_nothing(results: MixResults) -> None:
     """Only the base serves the largest sizes in time."""
-    alone = found.alone(MODEL)
+    alone = results.alone(MODEL)
     assert [one.mean > 0 for one in alone.first_come] == [True, False, False, False]
     assert alone.best.mix == (4, 0, 0, 0)
 
 
-def test_the_regret_of_the_best_mix_is_nothing(found: Found) -> None:
+def test_the_regret_of_the_best_mix_is_nothing(results: MixResults) -> None:
     """And of another one it is what it carries less."""
-    best = found.sweep(MODEL, label(OURS)).best
-    assert regret(found, MODEL, best.mix) == 0.0
-    other = found.pick(MODEL).paper
-    carried = found.on(MODEL, other).measured[label(OURS)].mean
-    assert regret(found, MODEL, other) == pytest.approx(max(0.0, 1 - carried / best.mean))
+    best = results.sweep(MODEL, label(OURS)).best
+    assert regret(results, MODEL, best.mix) == 0.0
+    other = results.pick(MODEL).paper
+    carried = results.on(MODEL, other).measured[label(OURS)].mean
+    assert regret(results, MODEL, other) == pytest.approx(max(0.0, 1 - carried / best.mean))
 
 
-def test_curves_begin_undisturbed(found: Found) -> None:
+def test_curves_begin_undisturbed(results: MixResults) -> None:
     """Without an error, a drift, means or gaps of the artifact every curve is the plain throughput."""
-    curves_found: Curves = found.curves[0]
+    curves_found: Curves = results.curves[0]
     plain = {curve.values[label(OURS)][0] for curve in curves_found.curves if curve.kind not in ATTAINMENTS}
     assert len(plain) == 1
     assert all(
@@ -115,9 +115,9 @@ def test_curves_begin_undisturbed(found: Found) -> None:
     )
 
 
-def test_the_tables_name_each_target_with_what_was_measured(found: Found) -> None:
+def test_the_tables_name_each_target_with_what_was_measured(results: MixResults) -> None:
     """Reached or not."""
-    text = tables(found)
+    text = tables(results)
     assert "| ours over homogeneous, least of all models | ≥ 1.50 | " in text
     assert text.count("| yes |") + text.count("| **no** |") == 10
     assert "1 of 331" in text
@@ -125,25 +125,25 @@ def test_the_tables_name_each_target_with_what_was_measured(found: Found) -> Non
     assert "| a case | " in text
 
 
-def test_the_page_is_self_contained_and_holds_three_figures(found: Found) -> None:
+def test_the_page_is_self_contained_and_holds_three_figures(results: MixResults) -> None:
     """It opens offline: no address is loaded."""
-    text = page(found)
+    text = page(results)
     assert "<script src" not in text
     figures = json.loads(text.split("const figures = ")[1].split(";\nconst ink")[0])
     assert set(figures) == {"throughput", "ranking", "curves"}
     assert len(figures["ranking"]["data"][0]["y"]) == 331
 
 
-def test_every_outcome_tells_itself_in_a_few_words(found: Found) -> None:
+def test_every_outcome_tells_itself_in_a_few_words(results: MixResults) -> None:
     """A line of progress for each kind."""
-    told = [one.told() for one in found.sweeps]
-    told += [one.told() for one in found.homogeneous]
-    told += [one.told() for one in found.on_mix]
-    told += [one.told() for one in found.curves]
-    told += [one.told() for one in found.decisions]
-    told += [one.told() for one in found.at_budget]
-    told += [one.told() for one in found.catalogues]
-    told += [one.told() for one in found.diffusion]
+    told = [one.told() for one in results.sweeps]
+    told += [one.told() for one in results.homogeneous]
+    told += [one.told() for one in results.on_mix]
+    told += [one.told() for one in results.curves]
+    told += [one.told() for one in results.decisions]
+    told += [one.told() for one in results.at_budget]
+    told += [one.told() for one in results.catalogues]
+    told += [one.told() for one in results.diffusion]
     assert all(0 < len(words) < 100 for words in told)
 
 

@@ -17,7 +17,7 @@ REQUESTS = "n_images,steps\n" + "1,30\n" * 7 + "4,30\n" * 2 + "8,30\n"
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> tuple[OnRequests, ...]:
-    """Ten USD per hour while the first unit is short: the planner's mix, and the best of one type."""
+    """Ten USD per hour while the first unit is short: our mix, and the best of one type."""
     requests = tmp_path_factory.mktemp("requests") / "requests.csv"
     requests.write_text(REQUESTS)
     case = Case("short", 6.0, 10.0, {"inf2-neuron": 4})
@@ -44,7 +44,7 @@ def test_matching_carries_what_weights_and_least_outstanding_cannot(short: tuple
     assert carried[ROW_BY_SIZE] > carried[ONE_ROW]
 
 
-def test_ours_carries_about_what_the_planner_estimates(short: tuple[OnRequests, ...]) -> None:
+def test_ours_carries_about_what_the_estimate_says(short: tuple[OnRequests, ...]) -> None:
     """Which is more than it estimates for one type alone."""
     mixed, alone = short
     assert mixed.estimated_rpm > alone.estimated_rpm

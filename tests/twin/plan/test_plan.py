@@ -1,4 +1,4 @@
-"""The planner's command line, as a user runs it."""
+"""The command line that chooses mixes, as a user runs it."""
 
 import json
 from itertools import pairwise

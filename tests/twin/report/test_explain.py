@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 
-from control_lambda.core.reasons import Code
-from twin.report.explain import FAILURES, OTHER_FAILURE, REASONS, explain, heading_of_failure
+from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.core.record import answer_from_plain
+from twin.report.explain import OTHER_FAILURE, explain, heading_of_failure
 
 ROOT = Path(__file__).parents[3]
 HEADINGS = set(
     re.findall(r"^### (\S+)$", (ROOT / "docs/operating.md").read_text(encoding="utf-8"), re.MULTILINE)
 )
 
+UNIT = {"previous_weight": 0, "trusted_rpm": 100.0, "signal_age_seconds": 60.0}
 RECORD: dict[str, Any] = {
     "tick": 7,
     "at": 1767225600.0,
     "mode": "capacity",
     "reasons": [
-        {"code": "launch-refused", "text": "inf2-spot: launch refused (shortage)", "subject": "inf2-spot"}
+        {"code": Code.REFUSED, "text": "inf2-spot: launch refused (shortage)", "subject": "inf2-spot"}
     ],
     "demand_rpm": 812.0,
     "forecast_rpm": 1011.4,
@@ -28,8 +30,8 @@ RECORD: dict[str, Any] = {
     "budget_usd_per_hour": 40.0,
     "signal_age_seconds": 120.0,
     "units": {
-        "inf2": {"ready": 3, "weight": 600, "previous_weight": 999, "p95_seconds": 0.91},
-        "g5": {"ready": 2, "weight": 400, "previous_weight": 0, "p95_seconds": None},
+        "inf2": {**UNIT, "ready": 3, "weight": 600, "latency_seconds": 0.91},
+        "g5": {**UNIT, "ready": 2, "weight": 400, "latency_seconds": None},
     },
     "pools": {
         "inf2-spot": {
@@ -51,23 +53,18 @@ RECORD: dict[str, Any] = {
         {"what": "size", "subject": "g5-spot", "before": 2, "after": 4},
         {"what": "resume", "subject": "g6-spot", "before": "suspended", "after": "resumed"},
     ],
-    "failures": ["size of inf2-spot: Throttling"],
+    "failures": [Failure.SIZE.told("Throttling", "inf2-spot")],
 }
 
 
 @pytest.mark.parametrize("code", Code)
 def test_every_reason_code_has_a_sentence_and_a_runbook_heading(code: Code) -> None:
     """Whoever reads a code finds out what it means and what to do."""
-    assert REASONS[code].endswith(".")
+    assert code.meaning.endswith(".")
     assert code.value in HEADINGS
 
 
-def test_no_sentence_is_left_for_a_code_that_is_gone() -> None:
-    """The sentences are those of the codes, no more."""
-    assert set(REASONS) == set(Code)
-
-
-@pytest.mark.parametrize("heading", [*(heading for _, heading, _ in FAILURES), OTHER_FAILURE[0]])
+@pytest.mark.parametrize("heading", [*(kind.heading for kind in Failure), OTHER_FAILURE[0]])
 def test_every_kind_of_failure_has_a_runbook_heading(heading: str) -> None:
     """Whoever reads a failure finds out what to do."""
     assert heading in HEADINGS
@@ -82,7 +79,7 @@ def test_every_failure_that_the_loop_writes_is_known() -> None:
 
 def test_a_record_is_told_with_what_changed_and_why() -> None:
     """Mode, demand, money, every write in words, every reason with its runbook, every failure."""
-    told = explain(RECORD)
+    told = told_of(RECORD)
     for part in (
         "Tick 7, 2026-01-01 00:00:00 UTC, capacity mode.",
         "Demand 812 requests/min, prepared for 1,011; $7.58 of $40 per hour.",
@@ -100,23 +97,28 @@ def test_a_record_is_told_with_what_changed_and_why() -> None:
 
 def test_a_skipped_tick_is_told_with_its_cause() -> None:
     """A tick that did nothing says why."""
-    told = explain({"skipped": "lease-held: another tick is running"})
+    told = told_of({"skipped": Skip.LEASE_HELD.told()})
     assert told == "This tick did nothing: lease-held: another tick is running."
 
 
 def test_a_record_without_a_fleet_is_told_too() -> None:
     """Before any fleet was read there are no numbers to tell."""
-    nothing = dict.fromkeys(("demand_rpm", "forecast_rpm", "cost_usd_per_hour"))
-    told = explain({**RECORD, **nothing, "units": {}, "pools": {}, "writes": [], "failures": []})
+    nothing = dict.fromkeys(key for key in RECORD if key.endswith(("_rpm", "_per_hour")))
+    told = told_of({**RECORD, **nothing, "units": {}, "pools": {}, "writes": [], "failures": []})
     assert "No fleet description was ever read" in told
     assert "Changed:\n- nothing" in told
 
 
 def test_a_code_of_a_later_version_is_named_rather_than_hidden() -> None:
     """An unknown code does not stop the explanation."""
-    told = explain({**RECORD, "reasons": [{"code": "new", "text": "something new", "subject": ""}]})
+    told = told_of({**RECORD, "reasons": [{"code": "new", "text": "something new", "subject": ""}]})
     assert "something new" in told
     assert "no words for the code new" in told
+
+
+def told_of(raw: dict[str, Any]) -> str:
+    """The explanation of what a tick answered."""
+    return explain(answer_from_plain(raw))
 
 
 def failure_beginnings() -> Iterator[str]:

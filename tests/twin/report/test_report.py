@@ -1,17 +1,21 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from control_lambda.core.fleet import Fleet, Objective, parse_fleet
+from control_lambda.core.model import Mode, Reason, State
+from control_lambda.core.reasons import Code
+from control_lambda.core.record import DecisionRecord, Write, record_without_fleet
 from twin.report.charts import Axis, figure, unit_colours
 from twin.report.charts.layout import capacity_bands
 from twin.report.figures import headline
 from twin.report.report import SHOWN_DECISIONS, report
-from twin.report.results import Minutes, Result
+from twin.report.results import DECISIONS, Minutes, Result, load, save
 from twin.traces import (
     CAPACITY,
     DEMAND,
@@ -90,13 +94,13 @@ def make_minutes(count: int = 60) -> Minutes:
     )
 
 
-def make_record(minute: int, mode: str = "cost", **changes: Any) -> dict[str, Any]:
+def make_record(minute: int, mode: Mode = Mode.COST, **changes: Any) -> DecisionRecord:
     """A record of a quiet tick, changed."""
-    quiet: dict[str, Any] = {"reasons": [], "writes": [], "failures": [], "units": {}, "pools": {}}
-    return {"tick": minute + 1, "at": float(EPOCH + 60 * minute), "mode": mode, **quiet, **changes}
+    state = State(tick=minute + 1, mode=mode)
+    return replace(record_without_fleet(state, EPOCH + 60.0 * minute, (), ()), **changes)
 
 
-def make_page(records: Sequence[dict[str, Any]] = (), count: int = 60, **comparison: Any) -> str:
+def make_page(records: Sequence[DecisionRecord] = (), count: int = 60, **comparison: Any) -> str:
     """The page about constant minutes, without the chart library."""
     page = report(Result(SUMMARY, make_minutes(count), records, **comparison))
     return re.sub(r"<script>/\*\*.*?</script>", "<script></script>", page, count=1, flags=re.DOTALL)
@@ -107,7 +111,7 @@ def traces_named(drawn: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [trace for trace in drawn["data"] if trace["name"] == name]
 
 
-def make_figure(records: Sequence[dict[str, Any]] = (), count: int = 60) -> dict[str, Any]:
+def make_figure(records: Sequence[DecisionRecord] = (), count: int = 60) -> dict[str, Any]:
     """The figure about constant minutes."""
     return figure(Axis(make_minutes(count), make_fleet()), records)
 
@@ -147,7 +151,7 @@ def test_the_page_loads_nothing_from_anywhere() -> None:
 
 def test_what_comes_from_files_is_escaped() -> None:
     """Text of traces and failures cannot become markup."""
-    page = make_page([make_record(20, failures=["</script><b>"])])
+    page = make_page([make_record(20, failures=("</script><b>",))])
     assert "a &lt;trace&gt;" in page
     assert "&lt;/script&gt;&lt;b&gt;" in page
     assert "</script><b>" not in page
@@ -155,14 +159,14 @@ def test_what_comes_from_files_is_escaped() -> None:
 
 def test_the_log_lists_only_ticks_that_changed_something() -> None:
     """A quiet tick is left out; a write, a failure and a change of mode are told."""
-    size = {"what": "size", "subject": "g5-on-demand", "before": 1, "after": 2}
+    size = Write("size", "g5-on-demand", 1, 2)
     page = make_page(
         [
             make_record(1),
-            make_record(2, writes=[size]),
-            make_record(3, failures=["metrics: Throttling"]),
-            make_record(4, mode="capacity"),
-            make_record(5, mode="capacity"),
+            make_record(2, writes=(size,)),
+            make_record(3, failures=("metrics: Throttling",)),
+            make_record(4, mode=Mode.CAPACITY),
+            make_record(5, mode=Mode.CAPACITY),
         ]
     )
     assert "3 of 5 ticks changed something" in page
@@ -177,16 +181,19 @@ def test_the_log_lists_only_ticks_that_changed_something() -> None:
 
 def test_a_long_log_is_limited_to_its_latest_decisions() -> None:
     """The rest is counted, with the name of the file that has it."""
-    page = make_page([make_record(minute, failures=["x"]) for minute in range(SHOWN_DECISIONS + 7)])
+    page = make_page([make_record(minute, failures=("x",)) for minute in range(SHOWN_DECISIONS + 7)])
     assert page.count("<td>day 1") == SHOWN_DECISIONS
     assert "The 7 before these are in decisions.jsonl." in page
     assert "<td>8</td>" in page
     assert "<td>7</td>" not in page
 
 
-def test_skipped_ticks_are_left_out() -> None:
+def test_skipped_ticks_are_left_out(tmp_path: Path) -> None:
     """A tick that did nothing has no values to draw."""
-    assert "0 of 1 ticks" in make_page([{"skipped": "late"}, make_record(1)])
+    save(Result(SUMMARY, make_minutes(60), [make_record(1)]), "", tmp_path)
+    with (tmp_path / DECISIONS).open("a") as decisions:
+        decisions.write('{"skipped": "late"}\n')
+    assert load(tmp_path).records == [make_record(1)]
 
 
 def test_the_comparison_marks_the_reported_policy() -> None:
@@ -248,15 +255,16 @@ def test_ready_capacity_is_what_ready_nodes_answer_without_a_rest() -> None:
 
 def test_events_carry_their_reason() -> None:
     """A marker stands at the minute of the tick, in the row of its kind, with the reason's words."""
-    reason = {"code": "launch-refused", "text": "inf2-spot: launch refused <5>", "subject": "inf2-spot"}
-    (refusal,) = traces_named(make_figure([make_record(30, reasons=[reason])]), "refusal")
+    reason = Reason(Code.REFUSED, "inf2-spot: launch refused <5>", "inf2-spot")
+    (refusal,) = traces_named(make_figure([make_record(30, reasons=(reason,))]), "refusal")
     assert refusal["x"] == ["2026-01-01 00:30:00"]
     assert refusal["text"] == ["inf2-spot: launch refused &lt;5&gt;"]
 
 
 def test_capacity_mode_is_banded_from_its_first_to_its_last_tick() -> None:
     """A band ends with the tick that returns to cost mode, or with the replay."""
-    modes = [(1, "cost"), (2, "capacity"), (3, "capacity"), (5, "cost"), (7, "capacity")]
+    cost, capacity = Mode
+    modes = [(1, cost), (2, capacity), (3, capacity), (5, cost), (7, capacity)]
     records = [make_record(minute, mode) for minute, mode in modes]
     assert list(capacity_bands(Axis(make_minutes(), make_fleet()), records)) == [(2, 5), (7, 60)]
 

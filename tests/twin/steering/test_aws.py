@@ -6,19 +6,22 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
 from control_lambda.core.fleet import Fleet, parse_fleet
-from control_lambda.core.model import Snapshot
+from control_lambda.core.model import Snapshot, State
+from control_lambda.core.reasons import Code, Skip
+from control_lambda.core.record import Skipped, record_without_fleet
 from twin.errors import InputError
+from twin.steering.answers import Failing, evidence_of, nothing_fails
 from twin.steering.aws import AwsSteering
 from twin.steering.policies import run_policy
 from twin.steering.replay import Run
-from twin.steering.steering import WorldPorts, evidence_of, the_decision
+from twin.steering.steering import WorldPorts, the_decision
 from twin.world.nodes import Event
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace
 from twin.world.world import EPOCH, Scenario, World
@@ -110,18 +113,18 @@ def test_users_and_the_bill_see_the_same_both_ways(runs: tuple[Run, Run]) -> Non
 def test_the_two_hours_hold_what_makes_decisions_differ(runs: tuple[Run, Run]) -> None:
     """A shortage, refused launches, interruptions and a new price; else their equality proves little."""
     _, aws = runs
-    told = {reason["code"] for record in aws.records for reason in record["reasons"]}
-    assert {"interrupted", "launch-refused"} <= told
+    told = {reason.code for record in aws.records for reason in record.reasons}
+    assert {Code.INTERRUPTED, Code.REFUSED} <= told
     assert aws.launches_refused > 3
-    assert any(record["pools"][NEURON]["evidence"] == "shortage" for record in aws.records)
-    prices = {record["pools"][NEURON_SPOT]["price"] for record in aws.records}
+    assert any(record.pools[NEURON].evidence == "shortage" for record in aws.records)
+    prices = {record.pools[NEURON_SPOT].price for record in aws.records}
     assert prices == {0.15, 0.333333}
 
 
 def test_a_price_is_known_from_the_next_full_hour_on(runs: tuple[Run, Run]) -> None:
     """Signals reads prices hourly; until then the last one is in force."""
     _, aws = runs
-    changed = [record["at"] for record in aws.records if record["pools"][NEURON_SPOT]["price"] > 0.3]
+    changed = [record.at for record in aws.records if record.pools[NEURON_SPOT].price > 0.3]
     assert min(changed) == EPOCH + 3600
 
 
@@ -132,11 +135,13 @@ def deliver(steering: AwsSteering, ports: WorldPorts, announced: Sequence[Event]
         steering.react(list(together))
 
 
-def snapshots(scenario: Scenario) -> Iterator[tuple[Snapshot, Snapshot]]:
+def snapshots(scenario: Scenario, failing: Failing = nothing_fails) -> Iterator[tuple[Snapshot, Snapshot]]:
     """What both ways show of one world, minute by minute, while it is steered through AWS."""
     world = World(scenario)
-    ports = WorldPorts(world)
+    ports = WorldPorts(world, failing)
     with closing(AwsSteering(world)) as steering:
+        for action in ACTIONS:
+            steering.cloud.fail(action, failing(action) or "", -1 if failing(action) else 0)
         for _ in range(scenario.demand.minutes):
             world.begin_minute()
             announced = world.events()
@@ -161,6 +166,30 @@ def test_the_in_memory_ports_show_what_aws_shows() -> None:
         assert canonical(ours) == canonical(theirs)
         kinds |= {(item.kind.value, bool(item.zone)) for item in ours.evidence}
     assert kinds == {("shortage", True), ("shortage", False)}
+
+
+ACTIONS: Final = (
+    "DescribeInstances",
+    "DescribeAutoScalingGroups",
+    "DescribeTargetHealth",
+    "DescribeNodegroup",
+    "DescribeScalingActivities",
+    "GetMetricData",
+)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_that_fails_leaves_both_ways_with_the_same_snapshot(action: str) -> None:
+    """And with the same words about it."""
+    minutes = 6
+    limits = dict.fromkeys((NEURON_SPOT, NEURON, GPU_SPOT), [1] * minutes)
+
+    def failing(called: str) -> str | None:
+        return "InternalFailure" if called == action else None
+
+    for ours, theirs in snapshots(scenario_of(TWINS, minutes, limits, PriceTrace({})), failing):
+        assert canonical(ours) == canonical(theirs)
+    assert any("InternalFailure" in failure for failure in ours.failures)
 
 
 def test_prices_that_aws_cannot_quote_are_refused() -> None:
@@ -189,8 +218,8 @@ def test_a_closed_steering_leaves_no_cloud_behind() -> None:
 
 def test_of_the_ticks_of_one_second_one_decides() -> None:
     """Two decisions would be one too many to report, and none is."""
-    decision = {"at": 1.0}
-    assert the_decision([{"skipped": "not-later"}, decision, {"skipped": "not-later"}]) is decision
-    assert the_decision([{"skipped": "not-later"}]) is None
+    decision, skipped = record_without_fleet(State(), 1.0, (), ()), Skipped(Skip.NOT_LATER)
+    assert the_decision([skipped, decision, skipped]) is decision
+    assert the_decision([skipped]) is None
     with pytest.raises(RuntimeError, match="2 ticks of one second decided"):
         the_decision([decision, decision])

@@ -20,7 +20,7 @@ def test_under_steady_demand_the_loop_comes_back_to_the_cheapest_pool() -> None:
     capacity = CapacityTrace({CHEAPEST: limits})
     scenario = Scenario(load_fleet(ROOT / "fleet.yaml"), demand, capacity, PriceTrace({}), seed=1)
     records = replay(scenario, "merit-order", CoreSteering).records
-    sizes = {name: pool["desired"] for name, pool in records[-1]["pools"].items()}
+    sizes = {name: pool.desired for name, pool in records[-1].pools.items()}
 
     assert sizes.pop(CHEAPEST) > 0
     assert not any(sizes.values())

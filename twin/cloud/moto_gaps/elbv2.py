@@ -85,7 +85,7 @@ class Elbv2:
         Raises:
             AwsError: TargetGroupNotFound for an ARN that no unit's target group has.
         """
-        refuse_unknown(parameters, "DescribeTargetHealth", "TargetGroupArn")
+        refuse_unknown(parameters, "DescribeTargetHealth", "TargetGroupArn", "Include")
         arn = parameters["TargetGroupArn"]
         units = [unit for unit, group in self._deployment.target_groups.items() if group == arn]
         if not units:

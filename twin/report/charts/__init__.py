@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 
+from control_lambda.core.record import DecisionRecord
 from twin.report.charts import traces
 from twin.report.charts.axis import Axis, Json, unit_colours
 from twin.report.charts.layout import COST, DEMAND, EVENTS, LATENCY, NODES, SHARES, layout
-from twin.steering.steering import Record
 
 __all__ = ["Axis", "figure", "unit_colours"]
 
 
-def figure(axis: Axis, records: Sequence[Record]) -> Json:
+def figure(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
     """The traces and the layout of the whole figure; `records` without those of skipped ticks."""
     data = [
         *traces.demand(axis, DEMAND),

@@ -5,9 +5,9 @@ from math import ceil, log10
 from typing import Final
 
 from control_lambda.core.model import Mode
+from control_lambda.core.record import DecisionRecord
 from twin.report.charts.axis import ALARM, DARK_COLOURS, Axis, Json, axis_name, note, unit_colours
 from twin.report.charts.traces import EVENT_ROWS
-from twin.steering.steering import Record
 from twin.world.plant import MINUTE_SECONDS
 from twin.world.world import EPOCH
 
@@ -45,7 +45,7 @@ DAY_MILLISECONDS: Final = 60_000 * DAY_MINUTES
 MOST_DAY_TICKS: Final = 16
 
 
-def layout(axis: Axis, records: Sequence[Record]) -> Json:
+def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
     """The figure's layout; `records` tell in which mode the loop was."""
     bands = list(capacity_bands(axis, records))
     panels = {
@@ -71,14 +71,14 @@ def layout(axis: Axis, records: Sequence[Record]) -> Json:
     }
 
 
-def capacity_bands(axis: Axis, records: Sequence[Record]) -> Iterator[tuple[float, float]]:
+def capacity_bands(axis: Axis, records: Sequence[DecisionRecord]) -> Iterator[tuple[float, float]]:
     """The trace's minutes, from and to, in which the loop was in capacity mode."""
     since: float | None = None
     for record in records:
-        minute = (record["at"] - EPOCH) / MINUTE_SECONDS
-        if record["mode"] == Mode.CAPACITY and since is None:
+        minute = (record.at - EPOCH) / MINUTE_SECONDS
+        if record.mode is Mode.CAPACITY and since is None:
             since = minute
-        elif record["mode"] == Mode.COST and since is not None:
+        elif record.mode is Mode.COST and since is not None:
             yield since, minute
             since = None
     if since is not None:

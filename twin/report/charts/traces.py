@@ -5,8 +5,8 @@ from html import escape
 from typing import Final
 
 from control_lambda.core.reasons import Code
+from control_lambda.core.record import DecisionRecord
 from twin.report.charts.axis import ALARM, INK, Axis, Json, axis_name, unit_colours
-from twin.steering.steering import Record
 from twin.world.plant import MINUTE_SECONDS
 from twin.world.world import EPOCH
 
@@ -84,13 +84,13 @@ def cost(axis: Axis, panel: int) -> Iterator[Json]:
     yield _ink(axis, panel, "cost", hourly, hovertemplate="$%{y:.2f}")
 
 
-def events(axis: Axis, panel: int, records: Sequence[Record]) -> Iterator[Json]:
+def events(axis: Axis, panel: int, records: Sequence[DecisionRecord]) -> Iterator[Json]:
     """A marker for every point in time that saw events of a kind, their reasons on hover."""
     for row, codes in EVENT_ROWS:
         texts: dict[int, list[str]] = {}
         for record in records:
             if told := _told(record, row, codes):
-                minute = int((record["at"] - EPOCH) // MINUTE_SECONDS)
+                minute = int((record.at - EPOCH) // MINUTE_SECONDS)
                 texts.setdefault(minute - minute % axis.step, []).extend(told)
         if texts:
             yield _markers(axis, panel, row, texts)
@@ -101,10 +101,10 @@ def _ink(axis: Axis, panel: int, name: str, values: Sequence[float | None], **st
     return axis.line(panel, name, values, line={"width": 1.6, "shape": shape}, meta=INK, **style)
 
 
-def _told(record: Record, row: str, codes: frozenset[str]) -> list[str]:
+def _told(record: DecisionRecord, row: str, codes: frozenset[str]) -> list[str]:
     if row == FAILURE_ROW:
-        return list(record["failures"])
-    return [reason["text"] for reason in record["reasons"] if reason["code"] in codes]
+        return list(record.failures)
+    return [reason.text for reason in record.reasons if reason.code in codes]
 
 
 def _markers(axis: Axis, panel: int, row: str, texts: dict[int, list[str]]) -> Json:

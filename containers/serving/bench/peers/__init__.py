@@ -1,0 +1,1 @@
+"""Which other servers is ours measured against? One module each, over the same pipeline."""

@@ -4,12 +4,13 @@ import csv
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
 from control_lambda.core.demand import forecast
-from control_lambda.core.model import DemandMemory, Minute, Snapshot, State, state_to_json
+from control_lambda.core.model import DemandMemory, MarginMemory, Minute, Snapshot, State, state_to_json
 from tests.control_lambda.core.examples import NOON, minutes
 from twin.traces import DEMAND
 
@@ -221,3 +222,108 @@ def test_counts_from_the_sensors_reach_the_forecast() -> None:
     memory = forecast.observe(DemandMemory(), counts, HORIZON)
 
     assert forecast.look_ahead(memory, NOON, HORIZON, MISS_SHARE).now == pytest.approx(250.0)
+
+
+# --- The time of day, in numbers -----------------------------------------------------------------------
+
+# Five averages and two trends come before these three.
+PROFILE, RATIO, STEP = 7, 8, 9
+QUARTER_AT_NOON = 48
+
+
+def believing(forecaster: int, *, profile: Mapping[int, float], level: float = 0.0) -> DemandMemory:
+    """A memory at noon that trusts one forecaster alone; the profile is 100 rpm but where it is told."""
+    losses = tuple(1e-6 if position == forecaster else 1e6 for position in range(10))
+    day = tuple(profile.get(quarter, 100.0) for quarter in range(96))
+    return DemandMemory(minute=NOON, averages=(level,) * 7, day=day, losses=losses)
+
+
+def mean_after(memory: DemandMemory, minutes_ahead: int) -> float:
+    """The mean that is forecast so many minutes after noon."""
+    return forecast.look_ahead(memory, NOON + 180.0, minutes_ahead, MISS_SHARE).mean
+
+
+@pytest.mark.parametrize(
+    ("minutes_ahead", "expected"), [(0, 100.0), (15, 150.0), (20, 100 + 100 * 12.5 / 15), (30, 300.0)]
+)
+def test_between_quarter_hours_the_profile_is_a_line(minutes_ahead: int, expected: float) -> None:
+    """From the middle of one quarter to the middle of the next."""
+    memory = believing(PROFILE, profile={QUARTER_AT_NOON + 1: 200.0, QUARTER_AT_NOON + 2: 400.0})
+
+    assert mean_after(memory, minutes_ahead) == pytest.approx(expected)
+
+
+def test_the_profile_goes_on_over_midnight() -> None:
+    """The last quarter's neighbour is the first."""
+    memory = believing(PROFILE, profile={95: 300.0, 0: 500.0})
+
+    assert mean_after(memory, 12 * 60) == pytest.approx(400.0)
+
+
+def test_the_level_moves_as_the_profile_does() -> None:
+    """By its ratio, over a tenth of the mean on both sides, or by its step."""
+    profile = {QUARTER_AT_NOON + 1: 200.0, QUARTER_AT_NOON + 2: 200.0}
+
+    assert mean_after(believing(RATIO, profile=profile, level=50.0), 30) == pytest.approx(50 * 205 / 105)
+    assert mean_after(believing(STEP, profile=profile, level=50.0), 30) == pytest.approx(150.0)
+
+
+def test_the_profiles_ratio_moves_the_level_fourfold_at_most() -> None:
+    """At the profile's foot a ratio says little."""
+    up = {QUARTER_AT_NOON + 1: 9000.0, QUARTER_AT_NOON + 2: 9000.0}
+    down = dict.fromkeys(range(QUARTER_AT_NOON - 1, QUARTER_AT_NOON + 1), 9000.0)
+
+    assert mean_after(believing(RATIO, profile=up, level=50.0), 30) == pytest.approx(200.0)
+    assert mean_after(believing(RATIO, profile=down, level=50.0), 30) == pytest.approx(12.5)
+
+
+def test_the_profile_is_half_yesterdays_and_half_what_was_known() -> None:
+    """A quarter of an hour is known by its mean."""
+    memory = after([100.0] * DAY + [290.0, 300.0, 310.0] * (DAY // 3) + [0.0])
+
+    assert memory.day == pytest.approx((200.0,) * 96)
+
+
+def test_a_quarter_that_was_never_seen_leaves_the_level_as_it_is() -> None:
+    """Nothing is said about it; -1 is no rate."""
+    memory = believing(PROFILE, profile={QUARTER_AT_NOON + 1: forecast.UNSEEN}, level=70.0)
+
+    assert mean_after(memory, 15) == pytest.approx(70.0)
+
+
+# --- Savings at the ends of the table ------------------------------------------------------------------
+
+MEAN, SCALE = 100.0, 20.0
+
+
+def with_errors(errors: Mapping[int, float]) -> DemandMemory:
+    """A memory of many minutes whose standard error is 20 rpm, with this mass at positions of the table."""
+    mass = tuple(errors.get(position, 0.0) for position in range(forecast.BINS))
+    margin = MarginMemory(squares=4e9, means=1e9, minutes=1e7, errors=mass, requests=mass)
+    return replace(DemandMemory(), margin=margin)
+
+
+def carried_up_to(errors: Mapping[int, float], saved: float) -> float:
+    """Up to which demand a further rpm saves so much."""
+    return forecast.saving_up_to(with_errors(errors), MEAN, saved)
+
+
+def test_no_saving_reaches_beyond_the_highest_error_seen() -> None:
+    """20 standard errors where the last of the table was seen, 0 where that was the forecast itself."""
+    highest, none = forecast.BINS - 1, 16
+
+    assert carried_up_to({highest: 1.0}, 0.0) == pytest.approx(MEAN + 20 * SCALE)
+    assert carried_up_to({none: 1.0}, 0.0) == pytest.approx(MEAN)
+
+
+def test_what_nothing_saves_is_not_carried_at_all() -> None:
+    """More requests a minute than ever came: below the table there is no demand left."""
+    assert carried_up_to({16: 1.0, 20: 1.0}, 1e6) == 0.0
+
+
+def test_a_saving_is_weighed_against_how_often_demand_comes_so_high() -> None:
+    """Half the errors at one standard error: 117.5 rpm x 1/2 over a mean excess of 5 rpm saves 11.75."""
+    errors = {16: 1.0, 20: 1.0}
+
+    assert carried_up_to(errors, 11.7) == pytest.approx(MEAN + SCALE)
+    assert carried_up_to(errors, 11.8) == 0.0

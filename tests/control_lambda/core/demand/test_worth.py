@@ -17,11 +17,11 @@ TABLES = {
 CHEAP = 0.76
 
 
-def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, held: int = 0) -> float:
+def carried(saving_up_to: Callable[[float], float], *, dear: float = 10.0, in_service: int = 0) -> float:
     """What is worth carrying with ten cheap nodes and ten whose price is `dear` times as high."""
     steered = fleet(unit("aa", price=CHEAP), unit("bb", price=CHEAP * dear))
     found: tuple[Supply, ...] = supplies_of(
-        Snapshot(NOON, pools={pool.name: group(pool.name, held) for pool in steered.pools}),
+        Snapshot(NOON, pools={pool.name: group(pool.name, in_service) for pool in steered.pools}),
         State(),
         steered,
         0.0,
@@ -76,7 +76,7 @@ def test_nodes_that_run_are_worth_more_than_nodes_to_be_started() -> None:
     def steps(saved: float) -> float:
         return 900.0 if saved < 0.1 else 0.0
 
-    assert carried(steps, held=10) >= carried(steps, held=0)
+    assert carried(steps, in_service=10) >= carried(steps, in_service=0)
 
 
 def test_a_late_request_costs_twelve_of_the_cheapest_on_demand() -> None:
@@ -84,3 +84,30 @@ def test_a_late_request_costs_twelve_of_the_cheapest_on_demand() -> None:
     steered = fleet(unit("aa", price=CHEAP, markets=("on-demand", "spot")), unit("bb", price=2 * CHEAP))
 
     assert usd_per_late_request(steered, TABLES) == pytest.approx(WORTH * CHEAP / 100.0 / 60)
+
+
+def test_a_late_request_has_a_price_in_dollars() -> None:
+    """Twelve times 0.76 USD per hour, over a node's 100 rpm and an hour's 60 minutes."""
+    steered = fleet(unit("aa", price=CHEAP, markets=("on-demand", "spot")), unit("bb", price=2 * CHEAP))
+
+    assert usd_per_late_request(steered, TABLES) == pytest.approx(0.00152)
+
+
+def test_where_nothing_is_sold_on_demand_spot_sets_the_price() -> None:
+    """The examples' spot costs 0.4 of the price."""
+    steered = fleet(unit("aa", price=CHEAP, markets=("spot",)))
+
+    assert usd_per_late_request(steered, TABLES) == pytest.approx(0.000608)
+
+
+def test_each_step_of_the_supply_is_asked_for_what_its_price_has_to_save() -> None:
+    """A request in every minute is worth 60 x 0.00152 USD per hour; a start adds a third to a new node."""
+    asked: list[float] = []
+
+    def saving_up_to(saved: float) -> float:
+        asked.append(saved)
+        return 5000.0
+
+    carried(saving_up_to, dear=2.0, held=4)
+
+    assert asked == pytest.approx([1 / 12, 4 / 3 / 12, 2 / 12, 8 / 3 / 12])

@@ -7,20 +7,20 @@ from control_lambda.core.mix.model import InstanceType, Problem, Sizes
 SIZES = Sizes((10.0, 20.0, 40.0), (0.5, 0.3, 0.2))
 
 
-def linear(name: str, price: float, fixed: float, per_size: float, **more: float) -> InstanceType:
+def linear(
+    name: str, price: float, fixed: float, per_size: float, *, spread: float = 0.02, most: int = 450
+) -> InstanceType:
     """A type whose service time is linear in the size, for the three sizes of `SIZES`."""
     seconds = tuple(fixed + per_size * size for size in SIZES.values)
-    return InstanceType(
-        name, price, seconds, spread=float(more.get("spread", 0.02)), most=int(more.get("most", 450))
-    )
+    return InstanceType(name, price, seconds, spread=spread, most=most)
 
 
-def base_and_cheap(**more: float) -> Problem:
+def base_and_cheap(latency_seconds: float = 1.0) -> Problem:
     """A dear base that serves every size within 1 s, and a cheap type that serves the two smaller ones."""
     return Problem(
         SIZES,
         (linear("base", 1.0, 0.05, 0.01), linear("cheap", 0.3, 0.05, 0.03)),
-        latency_seconds=float(more.get("latency_seconds", 1.0)),
+        latency_seconds=latency_seconds,
     )
 
 

@@ -30,7 +30,7 @@ LINEAR = (0.0, 10.0, 20.0, 30.0, 40.0, 50.0)
 def compared_cost(options: Sequence[PoolOption], counts: Sequence[int]) -> float:
     """What the planner minimises: (price + risk) x nodes plus the premiums of new nodes."""
     return math.fsum(
-        option.price_usd_per_hour * (count + option.start_premium * max(0, count - option.held))
+        option.price_usd_per_hour * (count + option.start_premium * max(0, count - option.in_service))
         + option.risk_usd_per_hour * count
         for option, count in zip(options, counts, strict=True)
     )
@@ -105,7 +105,7 @@ def small_fleets(draw: st.DrawFn) -> tuple[list[PoolOption], dict[str, tuple[flo
                     price_usd_per_hour=draw(st.integers(1, 12)) / 4,
                     low=low,
                     high=draw(st.integers(low, 3)),
-                    held=draw(st.integers(0, 4)),
+                    in_service=draw(st.integers(0, 4)),
                     start_premium=draw(st.sampled_from((0.0, 0.25, 1.0))),
                     risk_usd_per_hour=draw(st.sampled_from((0.0, 0.5, 3.0))) if market == "spot" else 0.0,
                 )
@@ -156,7 +156,7 @@ def paper_fleet(seed: int, high: int, markets: Sequence[str]) -> list[PoolOption
                     price_usd_per_hour=price * discount,
                     low=0,
                     high=most,
-                    held=rng.choice((0, rng.randint(0, most))),
+                    in_service=rng.choice((0, rng.randint(0, most))),
                     start_premium=premium,
                 )
             )
@@ -245,7 +245,7 @@ def test_a_running_node_is_kept_while_a_new_one_would_cost_more_than_it_saves() 
     """The start premium counts in the comparison, not in the reported cost."""
     options = [
         pool(price_usd_per_hour=0.9, start_premium=0.2),
-        pool("b-on-demand", held=2, start_premium=0.2),
+        pool("b-on-demand", in_service=2, start_premium=0.2),
     ]
     found = planned(options, demand_rpm=20.0)
     assert found.nodes == {"a-on-demand": 0, "b-on-demand": 2}
@@ -301,7 +301,7 @@ def rejected() -> Iterator[tuple[str, list[PoolOption], tuple[float, ...], Need]
     """What the planner refuses, with the word its message must hold."""
     need = Need(10.0)
     yield "low 3, high 2", [pool(low=3, high=2)], LINEAR, need
-    yield "held", [pool(held=-1)], LINEAR, need
+    yield "in_service", [pool(in_service=-1)], LINEAR, need
     yield "price", [pool(price_usd_per_hour=0.0)], LINEAR, need
     yield "start_premium", [pool(start_premium=-0.1)], LINEAR, need
     yield "ends at 2", [pool()], LINEAR[:3], need

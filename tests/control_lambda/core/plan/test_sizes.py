@@ -73,7 +73,7 @@ def test_a_pool_with_starting_nodes_is_not_shrunk() -> None:
 
 def test_a_held_pool_keeps_its_size() -> None:
     """Its node group is being updated."""
-    pools = {CHEAP: group(CHEAP, 5, held=True), DEAR: group(DEAR)}
+    pools = {CHEAP: group(CHEAP, 5, status="UPDATING"), DEAR: group(DEAR)}
 
     assert wanted(pools, {CHEAP: 5, DEAR: 0}, 0.0)[CHEAP] == 5
 
@@ -154,7 +154,7 @@ def test_a_probe_that_starts_is_not_followed_by_another() -> None:
 
 def test_a_refused_pool_that_would_not_grow_is_not_probed() -> None:
     """The proof would be of no use: with their start paid, its nodes are no cheaper than those that run."""
-    alike = fleet(unit("cheap", price=0.5, start_seconds=600.0), unit("dear", price=0.55))
+    alike = fleet(unit("cheap", price=0.5, start=600.0), unit("dear", price=0.55))
     supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP), alike)
 
     assert sizes.target(supplied, TABLES, alike, 500.0, 0.0).nodes == {CHEAP: 0, DEAR: 5}

@@ -53,7 +53,8 @@ def back_off(known: Refusals) -> float:
 
 def seen(**pools: PoolSignals) -> dict[str, PoolSignals]:
     """The groups, empty where not given."""
-    return {pool.name: pools.get(pool.name.replace("-", "_"), PoolSignals(0)) for pool in FLEET.pools}
+    named = {pool.name.replace("-", "_"): pool.name for pool in FLEET.pools}
+    return dict.fromkeys(named.values(), PoolSignals(0)) | {named[word]: pools[word] for word in pools}
 
 
 # --- Back-off ------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:
         described["profile"]["start_seconds"] = 20
     fast = parse_fleet(raw)
     known = refusals.remember({}, [Evidence(A, EvidenceKind.SHORTAGE, NOON)], fast)
-    grown = {A: PoolSignals(desired=2, ready=frozenset({"i-1", "i-2"}))}
+    grown = {A: group(A, 2)}
 
     assert refusals.forget_proven(known, grown, fast, NOON + 180, {A: 2}) == known
     assert refusals.forget_proven(known, grown, fast, NOON + 60, {A: 1}) == known

@@ -61,9 +61,26 @@ def test_a_pool_that_was_not_sensed_is_fixed_at_what_is_remembered() -> None:
     assert (found.sensed, found.fixed, found.desired, found.ready) == (False, True, 4, 3)
 
 
-def test_a_held_pool_is_fixed() -> None:
-    """Its node group is being updated."""
-    assert supplied({B: group(B, 2, held=True)})[B].fixed
+@pytest.mark.parametrize("status", ["CREATING", "UPDATING", "DELETING", "DELETED"])
+def test_a_pool_whose_node_group_changes_or_is_gone_is_fixed(status: str) -> None:
+    """An update replaces the nodes by itself, and nothing can be had from a group that is gone."""
+    found = supplied({B: group(B, 2, status=status)})[B]
+
+    assert (found.fixed, found.sensed) == (True, True)
+
+
+@pytest.mark.parametrize("status", ["", "ACTIVE", "DEGRADED", "CREATE_FAILED", "UPDATE_FAILED"])
+def test_a_pool_in_any_other_status_is_sized(status: str) -> None:
+    """A degraded node group takes no update, but its Auto Scaling group is sized as ever."""
+    assert not supplied({B: group(B, 2, status=status)})[B].fixed
+
+
+def test_a_pool_of_which_nobody_knows_who_serves_is_fixed_at_its_size() -> None:
+    """The sizes are the group's, the ready nodes those of the last tick that knew."""
+    found = supplied({B: group(B, 4, desired=5, health_known=False)}, desired={B: 2}, ready={B: 3})[B]
+
+    assert (found.sensed, found.fixed) == (False, True)
+    assert (found.desired, found.in_service, found.ready) == (5, 4, 3)
 
 
 @pytest.mark.parametrize(("known", "price"), [({}, 0.76), ({B: 0.5}, 0.5)])

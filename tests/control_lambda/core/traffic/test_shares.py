@@ -1,6 +1,7 @@
 """Which unit gets which share of traffic, by policy, mode and what is ready."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -150,15 +151,72 @@ def test_a_dead_unit_loses_its_traffic_in_the_same_tick() -> None:
     assert traffic_of(outlook).weights == {"cheap": 0, "middle": 999, "dear": 0}
 
 
-def test_a_group_that_is_held_keeps_the_nodes_above_its_maximum_in_traffic() -> None:
-    """Nobody can take them away while it is updated; where it is not held, they are about to go."""
+def test_a_group_that_is_updated_keeps_the_nodes_above_its_maximum_in_traffic() -> None:
+    """Nobody can take them away while it is; a degraded group is sized like any other."""
     lowered = fleet(unit("cheap", price=0.5, most=1), unit("dear", price=2.0))
     rpm = 100.0
 
-    def share(*, held: bool) -> float:
-        pools = {CHEAP: group(CHEAP, 3, held=held), DEAR: group(DEAR, 3)}
+    def share(status: str) -> float:
+        pools = {CHEAP: group(CHEAP, 3, status=status), DEAR: group(DEAR, 3)}
         found = traffic_of(look(snapshot(lowered, {}, rpm, pools=pools), State(), lowered))
         return found.shares["cheap"]
 
-    assert share(held=True) == pytest.approx(1.0)
-    assert share(held=False) < 1.0
+    assert share("UPDATING") == pytest.approx(1.0)
+    assert share("DEGRADED") < 1.0
+
+
+def test_a_unit_that_shrinks_gets_no_more_than_the_nodes_that_stay_carry() -> None:
+    """Merit order goes on wanting it, and would fill the nodes that are about to go."""
+    outlook = outlook_on({CHEAP: 8, MIDDLE: 8}, 300.0)
+    all_stay = traffic_of(outlook)
+    shrinks = traffic_of(outlook, sizes={CHEAP: 2})
+
+    assert all_stay.shares["cheap"] == pytest.approx(1.0)
+    assert shrinks.shares["cheap"] == pytest.approx(outlook.tables["cheap"][2] / outlook.demand_to_carry)
+
+
+def test_a_unit_that_does_not_keep_its_nodes_gets_nothing_while_another_does() -> None:
+    """The cheapest goes to zero: where nothing stood before, traffic goes to what stays at once."""
+    assert traffic_of(outlook_on({CHEAP: 3, MIDDLE: 3}, 50.0), sizes={CHEAP: 0}).weights["cheap"] == 0
+
+
+def test_a_unit_that_is_filled_exactly_is_not_overloaded() -> None:
+    """Its nodes may go as long as what stays carries its share, to the last request."""
+    outlook = outlook_on({CHEAP: 4}, 100.0)
+    stays = {CHEAP: 2, MIDDLE: 0, DEAR: 0}
+    all_of_it = Traffic({"cheap": 1.0}, {"cheap": 999, "middle": 0, "dear": 0}, jumped=False)
+
+    def found(now: float) -> list[str]:
+        return overloaded(replace(outlook, forecast=replace(outlook.forecast, now=now)), all_of_it, stays)
+
+    filled = outlook.tables["cheap"][2]
+    assert found(filled) == []
+    assert found(filled + 0.001) == ["cheap"]
+
+
+def settled_on(before: Mapping[str, int], wanted: Mapping[str, int]) -> bool:
+    """Whether the weights `before` are left alone where capacity mode wants shares like those nodes."""
+    ready = {f"{name}-on-demand": nodes for name, nodes in wanted.items()}
+    outlook = outlook_on(ready, 10.0, before=State(weights=before))
+    return traffic_of(outlook, Mode.CAPACITY).weights == before
+
+
+def test_units_without_traffic_are_part_of_what_is_settled() -> None:
+    """A weight of 0 stays 0, and is no reason to write the rule."""
+    assert settled_on({"cheap": 505, "middle": 494, "dear": 0}, {"cheap": 5, "middle": 5})
+    assert not settled_on({"cheap": 545, "middle": 454, "dear": 0}, {"cheap": 5, "middle": 5})
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted"),
+    [
+        ({"cheap": 499, "middle": 490, "dear": 10}, {"cheap": 5, "middle": 5}),
+        ({"cheap": 999, "middle": 0, "dear": 0}, {"cheap": 10, "middle": 10, "dear": 10}),
+    ],
+    ids=["leaves", "comes"],
+)
+def test_who_comes_or_leaves_is_written_however_small_the_share(
+    before: Mapping[str, int], wanted: Mapping[str, int]
+) -> None:
+    """No deadband may keep traffic on a unit without nodes, or a unit with nodes from any."""
+    assert not settled_on(before, wanted)

@@ -159,3 +159,10 @@ def test_weights_and_shares_lead_back_to_each_other(given_shares: dict[str, floa
     found = weights.to_weights(given_shares, NAMES)
 
     assert weights.to_weights(weights.to_shares(found), NAMES) == found
+
+
+def test_a_unit_that_demand_fills_exactly_needs_nobody_else() -> None:
+    """Nothing is left over for the next one."""
+    found = weights.merit_order({"a": 100.0, "b": 50.0}, ["a", "b"], 100.0)
+
+    assert found == {"a": 1.0, "b": 0.0}

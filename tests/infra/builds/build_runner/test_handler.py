@@ -26,6 +26,7 @@ class CloudFormation:
 
     def request(self, kind: str, **changed: str) -> dict[str, Any]:
         """A request about the resource, whose properties have changed from the usual ones."""
+        assert changed.keys() <= PROPERTIES.keys(), "the resource has no such property"
         return {
             "RequestType": kind,
             "ResponseURL": self.url,
