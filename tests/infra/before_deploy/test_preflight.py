@@ -493,6 +493,7 @@ def test_the_free_plan_fails_and_no_plan_does_not(
     ("code", "fails", "mend"),
     [
         ("DryRunOperation", False, ""),
+        ("VPCIdNotSpecified", False, ""),
         ("PendingVerification", True, "wait: "),
         ("Blocked", True, "AWS Support"),
         ("InvalidParameterCombination", True, "aws freetier upgrade-account-plan"),
