@@ -208,7 +208,7 @@ def _volumes(fleet: Fleet, pools: tuple[Line, ...]) -> Line:
         if line.nodes:
             throughput = volume_throughput(fleet.unit_of[line.name].instance_type)
             volume = VOLUME_GIB * usd["gp3_volume"] + (throughput - GP3_THROUGHPUT) * usd["gp3_throughput"]
-            total += Line("", *(count * volume for count in line.nodes))
+            total += _scaled("", line.nodes, volume)
     return total
 
 
@@ -216,11 +216,12 @@ def _watching(pools: tuple[Line, ...]) -> Iterator[Line]:
     """What AWS charges for seeing into the cluster, by its nodes."""
     usd = service_prices()
     fewest, typical, most = map(sum, zip(*(line.nodes for line in pools if line.nodes), strict=True))
-    nodes = [SYSTEM_NODES + count for count in (fewest, typical, most)]
+    nodes = (SYSTEM_NODES + fewest, SYSTEM_NODES + typical, SYSTEM_NODES + most)
     observed = OBSERVATIONS_PER_NODE_MINUTE * 60 * HOURS * usd["insights_observation"]
-    yield Line("Container Insights", *(count * observed for count in nodes))
-    gigabytes = [CONTROL_PLANE_LOG_GB + LOG_GB_PER_NODE * count for count in nodes]
-    yield Line("logs of control plane, network and pods", *(gb * usd["log_ingestion"] for gb in gigabytes))
+    yield _scaled("Container Insights", nodes, observed)
+    name = "logs of control plane, network and pods"
+    of_nodes = _scaled(name, nodes, LOG_GB_PER_NODE * usd["log_ingestion"])
+    yield of_nodes + _constant(name, CONTROL_PLANE_LOG_GB * usd["log_ingestion"])
 
 
 def _builds(fleet: Fleet) -> float:
@@ -266,6 +267,12 @@ def _observability(fleet: Fleet) -> float:
         + TICKS * reads * usd["metric_read"]
         + TICKS * LOG_KB_PER_TICK / 1e6 * usd["log_ingestion"]
     )
+
+
+def _scaled(name: str, counts: tuple[int, int, int], usd: float) -> Line:
+    """So much for each of what is counted at the minimum, typically and at the maximum."""
+    minimum, typical, maximum = counts
+    return Line(name, minimum * usd, typical * usd, maximum * usd)
 
 
 def _constant(name: str, usd: float) -> Line:

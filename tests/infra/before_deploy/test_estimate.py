@@ -22,6 +22,7 @@ from tests.infra.replayed import run
 ROOT: Final = Path(__file__).parents[3]
 FLEET: Final = load_fleet(ROOT / "fleet.yaml")
 HOURS: Final = 730
+OBSERVED: Final = 230 * 43800 * 0.21e-6  # USD per node and month
 TODAY: Final = dt.date(2026, 11, 27)
 
 NewSettings = Callable[..., Settings]
@@ -74,8 +75,8 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
             72 * (150 * 0.08 + 375 * 0.04) + 34 * (150 * 0.08 + 292 * 0.04),
         ),
         # 230 observations per node and minute; 15 GB of the control plane's logs and 1 GB per node.
-        "Container Insights": tuple(nodes * 230 * 43800 * 0.21e-6 for nodes in (2, 7, 108)),
-        "logs of control plane, network and pods": tuple((15 + nodes) * 0.50 for nodes in (2, 7, 108)),
+        "Container Insights": (2 * OBSERVED, 7 * OBSERVED, 108 * OBSERVED),
+        "logs of control plane, network and pods": (17 * 0.50, 22 * 0.50, 123 * 0.50),
         # Two images and the weights, 25 minutes each; two chips, two hours each.
         "builds, one run a month": (3 * 25 * 0.01 + 2 * 120 * 0.1002,) * 3,
         "the loop: Lambda and DynamoDB": (43800 * (0.0000002 + 0.5 * 0.0000166667 + 18 * 0.000000625),) * 3,
