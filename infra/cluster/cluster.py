@@ -141,6 +141,8 @@ class Cluster(Construct):
                 min_size=SYSTEM_NODES, desired_size=SYSTEM_NODES, max_size=SYSTEM_NODES + 1
             ),
             labels={nodes.POOL_LABEL: tags.SYSTEM},
+            update_config=nodes.update_config("DEFAULT"),
+            node_repair_config=nodes.no_repair(),
         )
 
     def _load_balancer_controller(self) -> eks.HelmChart:

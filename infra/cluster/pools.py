@@ -41,7 +41,9 @@ class Pools(Construct):
 
     def _node_group(self, unit: Unit, pool: Pool) -> eks.CfnNodegroup:
         scope = Construct(self, pool.name)
-        template = nodes.launch_template(scope, "Template", volume_gib=VOLUME_GIB)
+        template = nodes.launch_template(
+            scope, "Template", volume_gib=VOLUME_GIB, throughput=nodes.volume_throughput(unit.instance_type)
+        )
         tags.tag_pool(scope, unit=unit.name, pool=pool.name)
         group = eks.CfnNodegroup(
             scope,
@@ -58,6 +60,9 @@ class Pools(Construct):
                 min_size=0, desired_size=0, max_size=MAX_NODES
             ),
             labels=_labels(unit, pool),
+            # A surge would ask for accelerators that can hardly be had, and count against the quota.
+            update_config=nodes.update_config("MINIMAL"),
+            node_repair_config=nodes.no_repair(),
             taints=[
                 eks.CfnNodegroup.TaintProperty(key=nodes.POOL_LABEL, value=pool.name, effect="NO_SCHEDULE")
             ],

@@ -20,6 +20,7 @@ from infra.manifests.common import (
     manifest,
     pod_security,
 )
+from infra.room import for_pods
 
 CACHE: Final = "/cache"
 
@@ -27,11 +28,6 @@ _DEVICE_RESOURCES: Final[Mapping[Accelerator, str]] = {
     "nvidia": "nvidia.com/gpu",
     "neuron": "aws.amazon.com/neuron",
 }
-# The node is the pod's alone but for the agents that run on every node; these shares leave them room
-# on the smallest instance type of the tables (8 GiB, 4 vCPUs).
-_CPU_SHARE: Final = 0.5
-_MEMORY_REQUEST_SHARE: Final = 0.6
-_MEMORY_LIMIT_SHARE: Final = 0.8
 # What the node's 150 GiB volume can spare beside images: weights and compiled graphs, and scratch.
 _CACHE_SIZE: Final = "80Gi"
 _SCRATCH_SIZE: Final = "10Gi"
@@ -121,12 +117,13 @@ def _container(instance_type: InstanceType, image: str, variables: Mapping[str, 
 
 
 def _resources(instance_type: InstanceType) -> dict[str, Any]:
-    """Every accelerator of the node, and shares of its cores and memory."""
-    requests: dict[str, str] = {
-        "cpu": f"{round(1000 * _CPU_SHARE * instance_type.vcpus)}m",
-        "memory": f"{round(_MEMORY_REQUEST_SHARE * instance_type.memory_mib)}Mi",
-    }
-    limits = {"memory": f"{round(_MEMORY_LIMIT_SHARE * instance_type.memory_mib)}Mi"}
+    """Every accelerator of the node, and what its agents leave of cores and memory.
+
+    Memory is asked for as it is limited: the node is the pod's alone, and what it takes is there.
+    """
+    left = for_pods(instance_type)
+    requests: dict[str, str] = {"cpu": f"{left.millicores}m", "memory": f"{left.mib}Mi"}
+    limits = {"memory": f"{left.mib}Mi"}
     resource = _DEVICE_RESOURCES.get(instance_type.accelerator)
     if resource:
         requests[resource] = limits[resource] = str(instance_type.devices)

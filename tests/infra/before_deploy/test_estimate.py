@@ -12,7 +12,7 @@ from control_lambda.aws.metrics import MetricsReader
 from control_lambda.emf import metrics_of
 from control_lambda.environment import Deployment, Environment
 from control_lambda.fleet_file import load_fleet
-from infra import catalog
+from infra import catalog, pins
 from infra.before_deploy import estimate as module
 from infra.before_deploy.estimate import Estimate, Line, estimate
 from infra.settings import Settings
@@ -22,6 +22,8 @@ from tests.infra.replayed import run
 ROOT: Final = Path(__file__).parents[3]
 FLEET: Final = load_fleet(ROOT / "fleet.yaml")
 HOURS: Final = 730
+OBSERVED: Final = 230 * 43800 * 0.21e-6  # USD per node and month
+TODAY: Final = dt.date(2026, 11, 27)
 
 NewSettings = Callable[..., Settings]
 
@@ -46,7 +48,7 @@ def amounts(line: Line) -> tuple[float, float, float]:
 @pytest.mark.parametrize("region", PRICES)
 def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_settings: NewSettings) -> None:
     """Every line: nodes times price times 730 hours, and the fixed parts by AWS's published prices."""
-    lines = by_name(estimate(new_settings(region=region), 500))
+    lines = by_name(estimate(new_settings(region=region), 500, TODAY))
     usd = PRICES[region]
     most = {
         "inf2-neuron-on-demand": 40 * usd["inf2"],
@@ -66,7 +68,17 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         "NAT gateways, 1": (0.045 * HOURS,) * 3,
         "public addresses, 1": (0.005 * HOURS,) * 3,
         "load balancer": (0.0225 * HOURS,) * 3,
-        "volumes of the pools' nodes": (0, 5 * 150 * 0.08, 106 * 150 * 0.08),
+        # At 500 MiB/s on inf2, trn1 and g6 (72 nodes at most), at the 417 that g5 takes on the other 34.
+        "volumes of the pools' nodes": (
+            0,
+            5 * (150 * 0.08 + 375 * 0.04),
+            72 * (150 * 0.08 + 375 * 0.04) + 34 * (150 * 0.08 + 292 * 0.04),
+        ),
+        # 230 observations per node and minute; 15 GB of the control plane's logs and 1 GB per node.
+        "Container Insights": (2 * OBSERVED, 7 * OBSERVED, 108 * OBSERVED),
+        "logs of control plane, network and pods": (17 * 0.50, 22 * 0.50, 123 * 0.50),
+        # Two images and the weights, 25 minutes each; two chips, two hours each.
+        "builds, one run a month": (3 * 25 * 0.01 + 2 * 120 * 0.1002,) * 3,
         "the loop: Lambda and DynamoDB": (43800 * (0.0000002 + 0.5 * 0.0000166667 + 18 * 0.000000625),) * 3,
         "KMS key": (1, 1, 1),
     }
@@ -78,6 +90,18 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
     cloudwatch = 45 * 0.30 + 41 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
     assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
     assert len(lines) == len(expected) + 2
+
+
+def test_after_standard_support_the_control_plane_costs_six_times_as_much(new_settings: NewSettings) -> None:
+    """From the day after its end on: 0.60 USD an hour instead of 0.10, and nothing else changes."""
+    settings = new_settings()
+    ends = pins.standard_support_ends(settings.kubernetes_version)
+    assert ends
+    before, after = (estimate(settings, 500, day) for day in (ends, ends + dt.timedelta(days=1)))
+    assert by_name(before)["EKS control plane"].minimum == pytest.approx(0.10 * HOURS)
+    assert by_name(after)["EKS control plane, extended"].minimum == pytest.approx(0.60 * HOURS)
+    assert after.total.minimum - before.total.minimum == pytest.approx(0.50 * HOURS)
+    assert any(f"on {ends}: the control plane costs 438 then" in told for told in before.assumptions)
 
 
 def test_another_regions_prices_are_its_own(new_settings: NewSettings) -> None:
@@ -219,6 +243,9 @@ def test_the_operating_guide_quotes_the_estimate(new_settings: NewSettings) -> N
             "CloudWatch: metrics, alarms, dashboard, the loop's logs": found[
                 "CloudWatch: metrics, alarms, dashboard, logs"
             ],
+            "Container Insights": found["Container Insights"],
+            "logs of control plane, network and pods": found["logs of control plane, network and pods"],
+            "a run of the builds": found["builds, one run a month"],
             "Lambda, DynamoDB, KMS": found["the loop: Lambda and DynamoDB"] + found["KMS key"],
             "together": sum(found.values()),
         }.items()
