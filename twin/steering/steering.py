@@ -11,7 +11,7 @@ from control_lambda.aws.calls import Calls
 from control_lambda.aws.nodes import LAUNCH, REBALANCE
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot, State, plain
-from control_lambda.errors import NotDeployedError
+from control_lambda.errors import FAILED_CALL, NotDeployedError, code_of
 from control_lambda.ports import Remembered, Settings
 from twin.steering.answers import (
     AtOnce,
@@ -63,7 +63,14 @@ class CoreSteering:
         )
 
     def _tick(self, event: Mapping[str, Any]) -> Record:
-        return self._world.strikes.run(lambda: loop.tick(event, self._ports, self._ports, self._ports))
+        return self._world.strikes.run(lambda: self._run(event))
+
+    def _run(self, event: Mapping[str, Any]) -> Record:
+        """One invocation of the tick; what it raises ends it, as in Lambda, and nothing else."""
+        try:
+            return loop.tick(event, self._ports, self._ports, self._ports)
+        except FAILED_CALL as error:
+            return {"skipped": f"failed: {code_of(error)}"}
 
 
 def the_decision(records: Iterable[Record]) -> Record | None:

@@ -14,6 +14,7 @@ from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
+from control_lambda.errors import FAILED_CALL
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
@@ -196,3 +197,13 @@ def test_an_unreachable_table_is_no_lease_conflict(item: Item) -> None:
     item.cloud.throttle("UpdateItem", 2)
     with pytest.raises(ClientError, match="ThrottlingException"):
         memory.acquire(NOON)
+
+
+def test_a_table_that_does_not_answer_is_a_failed_call(item: Item) -> None:
+    """The tick can tell it from a lease that another one holds."""
+    item.cloud.fail("UpdateItem", "InternalServerError", -1)
+    try:
+        with pytest.raises(FAILED_CALL, match="InternalServerError"):
+            item.memory().acquire(NOON)
+    finally:
+        item.cloud.fail("UpdateItem", "", 0)
