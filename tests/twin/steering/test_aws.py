@@ -197,7 +197,7 @@ TROUBLES: Final = (
     {"at": 1, "minutes": 9, "what": "node-errors", "pool": NEURON, "nodes": 1, "share": 0.5},
     {"at": 2, "what": "node-dead", "pool": GPU, "nodes": 1},
     {"at": 2, "minutes": 2, "what": "group-status", "pool": NEURON_SPOT, "status": "DEGRADED"},
-    {"at": 3, "what": "group-max", "pool": NEURON_SPOT, "nodes": 2},
+    {"at": 10, "what": "group-max", "pool": NEURON_SPOT, "nodes": 2},
     {"at": 3, "what": "group-suspended", "pool": NEURON, "by": "aws"},
     {"at": 4, "minutes": 3, "what": "zone-refuses", "pool": GPU_SPOT, "zones": ["us-east-1a"]}
     | {"kind": "shortage"},
@@ -209,7 +209,7 @@ TROUBLES: Final = (
 
 def test_trouble_shows_alike_both_ways() -> None:
     """Zones, health, anomalies, limits, suspensions, statuses, groups that are gone and calls that fail."""
-    minutes = 10
+    minutes = 13
     trouble = Trouble.parse({"trouble": list(TROUBLES)}, TWINS, minutes)
     nodes, pools = set(), set()
     for ours, theirs in snapshots(replace(scenario_of(TWINS, minutes, {}, PriceTrace({})), trouble=trouble)):
