@@ -8,6 +8,7 @@ from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 from control_lambda.core import names
 from control_lambda.core.model import EvidenceKind, Mode
 from control_lambda.core.reasons import Code
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.environment import Environment
 from control_lambda.loop import LEASE_HELD, Record
 
@@ -22,6 +23,8 @@ _FLEET_METRICS: Final = (
     (names.SIGNAL_AGE_SECONDS, "signal_age_seconds", MetricUnit.Seconds),
 )
 _MODES: Final = {Mode.COST: 0, Mode.CAPACITY: 1}
+_FLIPPING: Final = frozenset(kind for kind, row in REFUSAL_KINDS.items() if row.flips_mode)
+_QUOTA: Final = frozenset({EvidenceKind.QUOTA})
 _FLAGS: Final = (
     (names.PAUSED, Code.PAUSED),
     (names.BUDGET_REACHED, Code.BUDGET),
@@ -67,8 +70,8 @@ def _of_fleet(record: Record) -> Metrics:
         names.MODE: (MetricUnit.NoUnit, _MODES[Mode(record["mode"])]),
         names.TICK_FAILURES: (MetricUnit.Count, len(record["failures"])),
         names.LEASE_HELD: (MetricUnit.Count, 0),
-        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
-        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
+        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(_FLIPPING, record)),
+        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(_QUOTA, record) > 0)),
         names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
     }
     for metric, code in _FLAGS:
@@ -90,8 +93,8 @@ def _is_overwritten(record: Record) -> bool:
     )
 
 
-def _pools_with(evidence: EvidenceKind, record: Record) -> int:
-    return sum(pool["evidence"] == evidence for pool in record["pools"].values())
+def _pools_with(kinds: frozenset[EvidenceKind], record: Record) -> int:
+    return sum(pool["evidence"] in kinds for pool in record["pools"].values())
 
 
 def _put(namespace: str, dimensions: Dimensions, metrics: Metrics) -> None:

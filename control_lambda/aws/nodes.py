@@ -12,8 +12,8 @@ from control_lambda.aws.calls import Asked, Calls
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals
+from control_lambda.core.supply.refusal_kinds import refused_launch
 from control_lambda.environment import Environment
-from control_lambda.errors import kind_of_refusal
 
 ACTIVITY_SECONDS: Final = 900.0  # older refusals have been seen by an earlier tick
 ACTIVITIES_READ: Final = 10  # latest first; one refusal tells as much as many
@@ -188,7 +188,7 @@ class NodesReader:
         issues = raw.get("health", {}).get("issues", [])
         return NodeGroup(
             raw["status"] == "ACTIVE",
-            tuple((issue.get("code", ""), issue.get("message", "")) for issue in issues),
+            tuple((issue.get("code") or "", issue.get("message") or "") for issue in issues),
         )
 
     def refusals(self, pool: str, group: str, at: float) -> tuple[Evidence, ...]:
@@ -197,9 +197,9 @@ class NodesReader:
             AutoScalingGroupName=group, MaxRecords=ACTIVITIES_READ
         )
         return tuple(
-            Evidence(
+            refused_launch(
                 pool,
-                kind_of_refusal(activity.get("StatusMessage", "")),
+                activity.get("StatusMessage") or "",
                 activity["StartTime"].timestamp(),
                 zone=_zone(activity),
             )
@@ -212,7 +212,7 @@ class NodesReader:
 def health_evidence(pool: str, node_group: NodeGroup, at: float) -> tuple[Evidence, ...]:
     """EKS's health issues as evidence."""
     observed = at // ISSUE_SECONDS * ISSUE_SECONDS
-    return tuple(Evidence(pool, kind_of_refusal(text, code), observed) for code, text in node_group.issues)
+    return tuple(refused_launch(pool, text, observed, issue_code=code) for code, text in node_group.issues)
 
 
 def pool_signals(
@@ -265,7 +265,9 @@ def _group(raw: Mapping[str, Any]) -> Group:
 
 
 def _zone(activity: Mapping[str, Any]) -> str:
+    """The zone that refused; empty where AWS does not say, for evidence without one counts for every zone."""
     try:
-        return str(json.loads(activity.get("Details") or "{}").get("Availability Zone", ""))
+        details = json.loads(activity.get("Details") or "{}")
     except ValueError:
-        return ""  # the zone is a refinement: evidence without one counts for every zone
+        return ""
+    return str(details.get("Availability Zone") or "") if isinstance(details, dict) else ""

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final
 
-from control_lambda.core.model import EvidenceKind, Mode, Reason
+from control_lambda.core.model import EvidenceKind, Mode, Reason, Refusal, Snapshot
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.plan.planner import Plan
 from control_lambda.core.record import Choice
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.traffic import shares
 
@@ -62,7 +63,8 @@ def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
         old = before.get(key)
         if refusal.count and (old is None or old.at < refusal.at):
             wait = max(0.0, refusal.until - outlook.snapshot.at)
-            text = f"{refusal.pool}: launch refused ({refusal.kind}); next probe in {wait:.0f} s"
+            kind = f"{refusal.kind}{_unread_words(refusal, outlook.snapshot)}"
+            text = f"{refusal.pool}: launch refused ({kind}); next probe in {wait:.0f} s"
             yield Reason(Code.REFUSED, text, refusal.pool)
         elif old is not None and old.count and not refusal.count:
             yield Reason(
@@ -71,6 +73,16 @@ def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
     for item in outlook.snapshot.evidence:
         if item.kind is EvidenceKind.INTERRUPTION and item.node not in outlook.before.leaving:
             yield Reason(Code.INTERRUPTED, f"{item.pool}: AWS takes {item.node} away within 120 s", item.pool)
+
+
+def _unread_words(refusal: Refusal, snapshot: Snapshot) -> str:
+    """What AWS said last of a refusal whose words say nothing to us, in quotes."""
+    said = [
+        item
+        for item in snapshot.evidence
+        if item.text and (item.pool, item.kind) == (refusal.pool, refusal.kind)
+    ]
+    return f': "{max(said, key=lambda item: item.at).text}"' if said else ""
 
 
 def _of_signals(outlook: Outlook) -> Iterator[Reason]:
@@ -102,7 +114,7 @@ def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
         short = [
             supply.pool.name
             for supply in outlook.supplies
-            if supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
+            if supply.refusal is not None and REFUSAL_KINDS[supply.refusal.kind].flips_mode
         ]
         yield Reason(Code.CAPACITY_MODE, f"capacity mode: the cheapest units are short ({', '.join(short)})")
     else:
