@@ -71,8 +71,8 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         assert amounts(lines[name]) == pytest.approx((minimum, typical, maximum), abs=0.005), name
     # 500 images of 0.5 MB a minute are 15 GB an hour, one capacity unit each.
     assert lines["load balancer capacity"].typical == pytest.approx(15 * 0.008 * HOURS)
-    # 44 metrics, 37 watched, a dashboard, the pager; 62 read each minute; 8 KB of log each minute.
-    cloudwatch = 44 * 0.30 + 37 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
+    # 44 metrics, 42 watched, a dashboard, the pager; 62 read each minute; 8 KB of log each minute.
+    cloudwatch = 44 * 0.30 + 42 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
     assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
     assert len(lines) == len(expected) + 2
 
