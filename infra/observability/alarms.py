@@ -16,8 +16,8 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
 from infra.settings import Settings
 
@@ -53,13 +53,27 @@ class Watch:
     pages: bool = False
 
 
-def watches(metrics: FleetMetrics, fleet: Fleet, tick: lambda_.IFunction) -> Iterator[Watch]:
-    """Every alarm of the fleet that the function `tick` steers."""
+def watches(metrics: FleetMetrics, fleet: Fleet, tick_errors: cloudwatch.IMetric) -> Iterator[Watch]:
+    """Every alarm of the fleet; `tick_errors` counts the tick's invocations that failed, by the minute."""
     yield from _of_users(metrics, fleet)
-    yield from _of_the_loop(metrics, tick)
+    yield from _of_the_loop(metrics, tick_errors)
     yield from _of_hands(metrics)
     yield from _of_money(metrics, fleet)
     yield from _of_capacity(metrics, fleet)
+
+
+def count_watched(fleet: Fleet) -> int:
+    """How many metrics the fleet's alarms watch: those of every alarm, as AWS charges for them."""
+    metrics = FleetMetrics(cluster_name=fleet.fleet, load_balancer=fleet.fleet)
+    tick_errors = cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Errors")
+    return sum(_parts_of(watch.metric) for watch in watches(metrics, fleet, tick_errors))
+
+
+def _parts_of(metric: cloudwatch.IMetric) -> int:
+    """How many metrics it is made of: 1, or those of an expression."""
+    if isinstance(metric, cloudwatch.MathExpression):
+        return sum(_parts_of(part) for part in metric.using_metrics.values())
+    return 1
 
 
 class Alarms(Construct):
@@ -82,7 +96,7 @@ class Alarms(Construct):
         self._action = actions.SnsAction(topic)
         _let_cloudwatch_publish(topic)
         self._prefix = settings.stack_name
-        watched = list(watches(metrics, settings.fleet, tick))
+        watched = list(watches(metrics, settings.fleet, tick.metric_errors(period=MINUTE)))
         self.of_key = {watch.key: self._alarm(watch) for watch in watched}
         self.pager = self._pager([self.of_key[watch.key] for watch in watched if watch.pages])
 
@@ -135,12 +149,12 @@ def _of_users(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         pages=True,
     )
     ready = {
-        f"ready{index}": metrics.of_unit(names.READY_NODES, unit.name, "Maximum")
+        f"ready{index}": metrics.of_unit(Metric.READY_NODES, unit.name, "Maximum")
         for index, unit in enumerate(fleet.units)
     }
     unserved = cloudwatch.MathExpression(
         expression=f"demand * (SUM([{', '.join(ready)}]) < 1)",
-        using_metrics={"demand": metrics.of_fleet(names.DEMAND_RPM, "Maximum"), **ready},
+        using_metrics={"demand": metrics.of_fleet(Metric.DEMAND_RPM, "Maximum"), **ready},
         label="requests per minute without any ready node",
         period=MINUTE,
     )
@@ -157,12 +171,12 @@ def _of_users(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     )
 
 
-def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Watch]:
+def _of_the_loop(metrics: FleetMetrics, tick_errors: cloudwatch.IMetric) -> Iterator[Watch]:
     yield Watch(
         key="tick-missing",
         says="No tick has decided anything for three minutes.",
         runbook="no-ticks",
-        metric=metrics.of_fleet(names.TICK_FAILURES, "SampleCount", label="decisions"),
+        metric=metrics.of_fleet(Metric.TICK_FAILURES, "SampleCount", label="decisions"),
         comparison=BELOW,
         threshold=1,
         periods=TICKS_MISSED,
@@ -172,8 +186,8 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
     failures = cloudwatch.MathExpression(
         expression="MAX([errors, failures])",
         using_metrics={
-            "errors": tick.metric_errors(period=MINUTE),
-            "failures": metrics.of_fleet(names.TICK_FAILURES, "Maximum"),
+            "errors": tick_errors,
+            "failures": metrics.of_fleet(Metric.TICK_FAILURES, "Maximum"),
         },
         label="failures",
         period=MINUTE,
@@ -194,7 +208,7 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
         key="lease-stuck",
         says="For three minutes every tick found the lease held by another.",
         runbook="lease-stuck",
-        metric=metrics.of_fleet(names.LEASE_HELD, "Minimum"),
+        metric=metrics.of_fleet(Metric.LEASE_HELD, "Minimum"),
         comparison=AT_LEAST,
         threshold=1,
         periods=3,
@@ -208,7 +222,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
         key="loop-paused",
         says="The loop has been paused for an hour.",
         runbook="paused",
-        metric=metrics.of_fleet(names.PAUSED, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.PAUSED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=12,
@@ -218,7 +232,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
         key="foreign-weights",
         says="Somebody else changed the load balancer's weights.",
         runbook="foreign-weights",
-        metric=metrics.of_fleet(names.FOREIGN_WEIGHTS, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.FOREIGN_WEIGHTS, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=1,
@@ -231,14 +245,14 @@ def _of_money(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         key="budget-reached",
         says=f"The budget of {fleet.budget_usd_per_hour:g} USD per hour has held back nodes for 15 minutes.",
         runbook="budget-reached",
-        metric=metrics.of_fleet(names.BUDGET_REACHED, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.BUDGET_REACHED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=3,
         missing=UNCHANGED,
     )
     prices = {
-        f"price{index}": metrics.of_pool(names.PRICE_USD_PER_HOUR, pool.name, "SampleCount", HOUR)
+        f"price{index}": metrics.of_pool(Metric.PRICE_USD_PER_HOUR, pool.name, "SampleCount", HOUR)
         for index, pool in enumerate(fleet.pools)
     }
     known = cloudwatch.MathExpression(
@@ -264,7 +278,7 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         key="quota-reached",
         says="A vCPU quota of the account refuses launches.",
         runbook="quota-reached",
-        metric=metrics.of_fleet(names.QUOTA_REACHED, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.QUOTA_REACHED, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=1,
@@ -274,8 +288,8 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     short = cloudwatch.MathExpression(
         expression="mode * short",
         using_metrics={
-            "mode": metrics.of_fleet(names.MODE, "Minimum", QUARTER_HOUR),
-            "short": metrics.of_fleet(names.POOLS_SHORT, "Minimum", QUARTER_HOUR),
+            "mode": metrics.of_fleet(Metric.MODE, "Minimum", QUARTER_HOUR),
+            "short": metrics.of_fleet(Metric.POOLS_SHORT, "Minimum", QUARTER_HOUR),
         },
         label="pools short in capacity mode",
         period=QUARTER_HOUR,
@@ -299,7 +313,7 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
         key=f"pool-short-{pool}",
         says=f"{pool}: launches have been refused for 30 minutes.",
         runbook="pool-short",
-        metric=metrics.of_pool(names.AVAILABLE, pool, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_pool(Metric.AVAILABLE, pool, "Maximum", FIVE_MINUTES),
         comparison=BELOW,
         threshold=1,
         periods=6,
@@ -309,7 +323,7 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
         key=f"node-group-stuck-{pool}",
         says=f"{pool}: its node group could not be changed for an hour.",
         runbook="node-group-held",
-        metric=metrics.of_pool(names.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_pool(Metric.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=12,
