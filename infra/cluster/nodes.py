@@ -8,7 +8,6 @@ from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from control_lambda.core.fleet import Accelerator
 from infra.nag import acknowledge_managed_policy
 
 # Names the pool, as a label and as the taint that keeps everything else off its nodes.
@@ -20,11 +19,6 @@ AMI_RELEASES: Final[Mapping[str, str]] = {
     "1.33": "1.33.13-20260714",
     "1.34": "1.34.9-20260714",
     "1.35": "1.35.6-20260714",
-}
-AMI_TYPES: Final[Mapping[Accelerator, str]] = {
-    "neuron": "AL2023_x86_64_NEURON",
-    "nvidia": "AL2023_x86_64_NVIDIA",
-    "cpu": "AL2023_x86_64_STANDARD",
 }
 ROOT_DEVICE: Final = "/dev/xvda"  # of every AL2023 AMI
 NODE_POLICIES: Final = ("AmazonEKSWorkerNodePolicy", "AmazonEC2ContainerRegistryPullOnly")
