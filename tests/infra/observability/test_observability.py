@@ -11,7 +11,7 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.metrics import Metric
+from control_lambda.core.metrics import Metric, Owner
 from control_lambda.emf import metrics_of
 from control_lambda.fleet_file import load_fleet
 from infra.observability.dashboard import DECISIONS
@@ -165,6 +165,19 @@ def test_every_metric_that_is_shown_or_watched_is_put_by_somebody(
         (names.LOAD_BALANCER_NAMESPACE, (names.LOAD_BALANCER,)),
         ("AWS/Lambda", ("FunctionName",)),
     }
+
+
+def test_every_metric_that_is_put_in_our_namespace_is_shown_or_watched_by_somebody(
+    widgets: list[dict[str, Any]], resources: Mapping[str, Any]
+) -> None:
+    """One that nobody looks at costs money for nothing; refusals are searched for, by pool and kind."""
+    asked = {
+        metric
+        for namespace, metric, _ in (*shown(widgets), *watched(resources))
+        if namespace == names.NAMESPACE
+    }
+    put = {metric.metric_name for metric in Metric if metric.owner in {Owner.LOOP, Owner.SIGNALS}}
+    assert put - asked == {Metric.CAPACITY_ERRORS.metric_name}
 
 
 def test_the_metrics_are_those_of_the_cluster_that_the_loop_steers(
