@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from control_lambda.core.fleet import Fleet, FleetError, Unit
 from control_lambda.fleet_file import load_fleet
 from infra import catalog, pins
-from infra.backends import BACKENDS
+from infra.accelerators import ACCELERATORS
 
 MIN_ZONES: Final = 2  # EKS's control plane and a load balancer ask for two
 SYSTEM_INSTANCE_TYPE: Final = "m7i.large"  # offered in two zones or more of every region of the table
@@ -273,8 +273,8 @@ def _unit_faults(unit: Unit, settings: Settings) -> Iterator[str]:
         return
     if known.accelerator != unit.accelerator:
         yield f"accelerator: given {unit.accelerator!r}; valid: {known.accelerator}, which {known.name} has"
-    elif unit.framework not in BACKENDS[unit.accelerator]:
-        valid = " or ".join(BACKENDS[unit.accelerator])
+    elif unit.framework not in ACCELERATORS[unit.accelerator].backends:
+        valid = " or ".join(ACCELERATORS[unit.accelerator].backends)
         yield f"framework: given {unit.framework!r}; valid: {valid}, which {unit.accelerator} runs"
     if not settings.zones_with(unit.instance_type):
         yield f"instance_type: no zone in use offers {known.name}; valid: {_where(known.name, settings)}"
