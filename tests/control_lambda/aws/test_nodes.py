@@ -170,7 +170,7 @@ def test_a_refused_launch_without_details_is_one_of_unknown_zone(shown: dict[str
 
 @pytest.mark.parametrize(
     ("shown", "text"),
-    [({"StatusMessage": "Tea is out."}, "Tea is out."), ({"StatusMessage": ""}, ""), ({}, "")],
+    [({"StatusMessage": "Tea is out."}, "Tea is out."), ({}, "")],
 )
 def test_a_refusal_that_nobody_can_read_brings_its_text(shown: dict[str, str], text: str) -> None:
     """From the group's activities."""
