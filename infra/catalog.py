@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from control_lambda.core.fleet import Accelerator, Market
 from infra import pins
@@ -80,12 +80,17 @@ def instance_type(name: str) -> InstanceType:
     return known[name]
 
 
+def instance_types() -> tuple[str, ...]:
+    """The names of the instance types that the tables hold."""
+    return tuple(_instance_types())
+
+
 def vcpus(name: str) -> int:
     """The vCPUs of the instance type, in which EC2 counts its quotas."""
     return instance_type(name).vcpus
 
 
-def instance_types(accelerator: Accelerator) -> tuple[InstanceType, ...]:
+def types_with(accelerator: Accelerator) -> tuple[InstanceType, ...]:
     """The types with that accelerator, the smallest memory first."""
     found = (known for known in _instance_types().values() if known.accelerator == accelerator)
     return tuple(sorted(found, key=lambda known: known.memory_mib))
@@ -148,11 +153,12 @@ def _instance_types() -> Mapping[str, InstanceType]:
 
 
 def _accelerator(text: str) -> Accelerator:
-    match text:
-        case "neuron" | "nvidia" | "cpu":
-            return text
-        case _:
-            raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}")
+    known: Accelerator
+    for known in get_args(Accelerator):
+        if known == text:
+            return known
+    valid = ", ".join(get_args(Accelerator))
+    raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}; valid: {valid}")
 
 
 @cache

@@ -6,8 +6,10 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
+from control_lambda.core.metrics import OF_FLEET, OF_POOL, OF_UNIT, Metric, Owner
 from control_lambda.core.plan.planner import Need, Plan, PoolOption, plan
 from control_lambda.core.plan.staffing import carried_table
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from infra import catalog, pins
 from infra.before_deploy.service_prices import REGIONS, service_prices
 from infra.cluster.cluster import SYSTEM_NODES, SYSTEM_VOLUME_GIB
@@ -15,6 +17,7 @@ from infra.cluster.nodes import GP3_THROUGHPUT, volume_throughput
 from infra.cluster.pools import VOLUME_GIB
 from infra.control.control import MEMORY_MIB
 from infra.manifests.server_environment import neuron_target
+from infra.observability.alarms import count_watched
 from infra.settings import SYSTEM_INSTANCE_TYPE, Settings
 
 HOURS: Final = 730  # a month, as AWS's calculator counts it
@@ -30,18 +33,10 @@ STATE_KIB: Final = 9
 LOG_KB_PER_TICK: Final = 8
 WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 
-# What `control_lambda.emf` and signals put: per fleet, per unit, per pool.
-FLEET_METRICS: Final = 15
-UNIT_METRICS: Final = 2
-POOL_METRICS: Final = 4
-# What the alarms of `infra.observability.alarms` watch.
-FLEET_ALARM_METRICS: Final = 21
-UNIT_ALARM_METRICS: Final = 1
-POOL_ALARM_METRICS: Final = 3
-# What a tick reads with GetMetricData: per load balancer, per unit, per pool (six kinds and the price).
+# What a tick reads with GetMetricData: per load balancer, per unit, per pool (refusals by kind, the price).
 FLEET_READS: Final = 2
 UNIT_READS: Final = 5
-POOL_READS: Final = 7
+POOL_READS: Final = len(LAUNCH_REFUSALS) + 1
 
 # Not measured, but of the order of small clusters: whoever runs one puts their own figures here.
 OBSERVATIONS_PER_NODE_MINUTE: Final = 230  # Container Insights: some 30 metrics of a node, 15 of each pod
@@ -256,12 +251,10 @@ def _loop() -> float:
 def _observability(fleet: Fleet) -> float:
     usd = service_prices()
     units, pools = len(fleet.units), len(fleet.pools)
-    metrics = FLEET_METRICS + UNIT_METRICS * units + POOL_METRICS * pools
-    watched = FLEET_ALARM_METRICS + UNIT_ALARM_METRICS * units + POOL_ALARM_METRICS * pools
     reads = FLEET_READS + UNIT_READS * units + POOL_READS * pools
     return (
-        metrics * usd["custom_metric"]
-        + watched * usd["alarm_metric"]
+        count_put(fleet) * usd["custom_metric"]
+        + count_watched(fleet) * usd["alarm_metric"]
         + usd["composite_alarm"]
         + usd["dashboard"]
         + TICKS * reads * usd["metric_read"]
@@ -273,6 +266,17 @@ def _scaled(name: str, counts: tuple[int, int, int], usd: float) -> Line:
     """So much for each of what is counted at the minimum, typically and at the maximum."""
     minimum, typical, maximum = counts
     return Line(name, minimum * usd, typical * usd, maximum * usd)
+
+
+def count_put(fleet: Fleet) -> int:
+    """How many metrics stand in our namespace all month: all but those that are put on occasion."""
+    owners = {Owner.LOOP, Owner.SIGNALS, *([Owner.ROUTER] if fleet.routing == "router" else [])}
+    series = {OF_FLEET: 1, OF_UNIT: len(fleet.units), OF_POOL: len(fleet.pools)}
+    return sum(
+        series[metric.dimensions]
+        for metric in Metric
+        if metric.owner in owners and metric.cadence != "occasion"
+    )
 
 
 def _constant(name: str, usd: float) -> Line:

@@ -1,6 +1,5 @@
 """What every node of the cluster has in common, whichever pool it belongs to."""
 
-from collections.abc import Mapping
 from typing import Final
 
 from aws_cdk import aws_ec2 as ec2
@@ -8,18 +7,12 @@ from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
 from constructs import Construct
 
-from control_lambda.core.fleet import Accelerator
 from infra import catalog, pins
 from infra.nag import acknowledge_managed_policy
 
 # Names the pool, as a label and as the taint that keeps everything else off its nodes.
 POOL_LABEL: Final = "fulcrum.dev/pool"
 UNIT_LABEL: Final = "fulcrum.dev/unit"
-AMI_TYPES: Final[Mapping[Accelerator, str]] = {
-    "neuron": "AL2023_x86_64_NEURON",
-    "nvidia": "AL2023_x86_64_NVIDIA",
-    "cpu": "AL2023_x86_64_STANDARD",
-}
 # What a gp3 volume does without a surcharge, in operations a second and MiB/s.
 GP3_IOPS: Final = 3000
 GP3_THROUGHPUT: Final = 125

@@ -14,6 +14,7 @@ from constructs import Construct
 
 from control_lambda.core.fleet import MAX_NODES, Market, Pool, Unit
 from infra import tags
+from infra.accelerators import ACCELERATORS
 from infra.cluster import nodes
 from infra.cluster.cluster import Cluster
 from infra.network import Network
@@ -21,8 +22,6 @@ from infra.settings import Settings
 
 VOLUME_GIB: Final = 150  # a model, its compiled artifacts and an image of ten and more GB
 CAPACITY_TYPES: Final[Mapping[Market, str]] = {"on-demand": "ON_DEMAND", "spot": "SPOT"}
-# Node labels by which device plugins find their nodes.
-ACCELERATOR_LABELS: Final[Mapping[str, Mapping[str, str]]] = {"nvidia": {"nvidia.com/gpu.present": "true"}}
 
 
 class Pools(Construct):
@@ -51,7 +50,7 @@ class Pools(Construct):
             cluster_name=self._cluster.cluster.cluster_name,
             node_role=self._cluster.node_role.role_arn,
             subnets=[subnet.subnet_id for subnet in self._network.subnets_for(unit.instance_type)],
-            ami_type=nodes.AMI_TYPES[unit.accelerator],
+            ami_type=ACCELERATORS[unit.accelerator].ami_type,
             release_version=nodes.ami_release(self._settings.kubernetes_version),
             capacity_type=CAPACITY_TYPES[pool.market],
             instance_types=[unit.instance_type],
@@ -75,5 +74,5 @@ def _labels(unit: Unit, pool: Pool) -> dict[str, str]:
     return {
         nodes.UNIT_LABEL: unit.name,
         nodes.POOL_LABEL: pool.name,
-        **ACCELERATOR_LABELS.get(unit.accelerator, {}),
+        **ACCELERATORS[unit.accelerator].node_labels,
     }

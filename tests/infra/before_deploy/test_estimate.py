@@ -2,19 +2,21 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from control_lambda.aws.metrics import MetricsReader
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.emf import metrics_of
 from control_lambda.environment import Deployment, Environment
 from control_lambda.fleet_file import load_fleet
 from infra import catalog, pins
 from infra.before_deploy import estimate as module
-from infra.before_deploy.estimate import Estimate, Line, estimate
+from infra.before_deploy.estimate import Estimate, Line, count_put, estimate
+from infra.observability.alarms import count_watched
 from infra.settings import Settings
 from tests.infra.observability import alarmed
 from tests.infra.replayed import run
@@ -38,6 +40,11 @@ PRICES: Final[Mapping[str, Mapping[str, float]]] = {
 def by_name(found: Estimate) -> dict[str, Line]:
     """The lines by their names."""
     return {line.name: line for line in (*found.pools, *found.fixed)}
+
+
+def watched_in(alarms: Iterable[Mapping[str, Any]]) -> int:
+    """The metrics of a template's alarms."""
+    return sum(sum("MetricStat" in query for query in alarm.get("Metrics", ())) or 1 for alarm in alarms)
 
 
 def amounts(line: Line) -> tuple[float, float, float]:
@@ -86,8 +93,11 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         assert amounts(lines[name]) == pytest.approx((minimum, typical, maximum), abs=0.005), name
     # 500 images of 0.5 MB a minute are 15 GB an hour, one capacity unit each.
     assert lines["load balancer capacity"].typical == pytest.approx(15 * 0.008 * HOURS)
-    # 45 metrics, 41 watched, a dashboard, the pager; 62 read each minute; 8 KB of log each minute.
-    cloudwatch = 45 * 0.30 + 41 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
+    # Metrics, those watched, a dashboard, the pager; read each minute: 2, 5 by unit, and by pool every kind
+    # of refused launch and the price; 8 KB of log each minute.
+    put, watched = count_put(FLEET), count_watched(FLEET)
+    read = 2 + 5 * 5 + 5 * (len(LAUNCH_REFUSALS) + 1)
+    cloudwatch = put * 0.30 + watched * 0.10 + 3 + 0.50 + 43800 * (read * 0.00001 + 0.000008 * 0.50)
     assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
     assert len(lines) == len(expected) + 2
 
@@ -163,23 +173,22 @@ def test_a_public_load_balancer_has_an_address_in_every_zone(new_settings: NewSe
     assert found["public addresses, 3"].typical == pytest.approx(3 * 0.005 * HOURS)
 
 
-def test_every_metric_that_the_loop_puts_is_counted() -> None:
+def test_every_metric_that_is_put_all_month_is_counted() -> None:
     """What emf writes of one record, and a price per pool from signals."""
     record = run(FLEET, [100] * 20).records[-1]
-    put = sum(len(metrics) for _, metrics in metrics_of(record, "cluster")) + len(FLEET.pools)
-    counted = module.FLEET_METRICS + len(FLEET.units) * module.UNIT_METRICS
-    assert put == counted + len(FLEET.pools) * module.POOL_METRICS
+    put = sum(len(values) for _, values in metrics_of(record, "cluster")) + len(FLEET.pools)
+    assert count_put(FLEET) == put
+
+
+def test_a_routers_own_metrics_are_counted_too() -> None:
+    """Three of each unit, and what it refused."""
+    routed = FLEET.model_copy(update={"routing": "router"})
+    assert count_put(routed) == count_put(FLEET) + 3 * len(FLEET.units) + 1
 
 
 def test_every_metric_that_an_alarm_watches_is_counted() -> None:
     """AWS charges for each metric of each alarm."""
-    watched = sum(
-        sum("MetricStat" in query for query in alarm.get("Metrics", ())) or 1
-        for alarm in alarmed.resources("AWS::CloudWatch::Alarm")
-    )
-    fleet = alarmed.FLEET
-    counted = module.FLEET_ALARM_METRICS + len(fleet.units) * module.UNIT_ALARM_METRICS
-    assert watched == counted + len(fleet.pools) * module.POOL_ALARM_METRICS
+    assert count_watched(alarmed.FLEET) == watched_in(alarmed.resources("AWS::CloudWatch::Alarm"))
 
 
 class CountingCloudWatch:

@@ -8,6 +8,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from infra import pins
+from infra.accelerators import ACCELERATORS
 from infra.cluster import charts
 from infra.cluster.addons import INSIGHTS_LOGS, NAMES
 from infra.settings import Settings
@@ -241,8 +242,7 @@ def test_charts_are_pinned(ground: Template) -> None:
         known.release: known.version
         for known in (
             charts.LOAD_BALANCER_CONTROLLER,
-            charts.NVIDIA_DEVICE_PLUGIN,
-            charts.NEURON_DEVICE_PLUGIN,
+            *(facts.device_plugin.chart for facts in ACCELERATORS.values() if facts.device_plugin),
         )
     }
 

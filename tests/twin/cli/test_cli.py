@@ -1,12 +1,15 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
+from control_lambda.core.traffic.policies import POLICIES
 from twin import traces
 from twin.__main__ import main
 from twin.cli import account, demo
+from twin.steering.baselines import BASELINES
 from twin.world.kinds import KINDS
 
 ROOT = Path(__file__).parents[3]
@@ -199,6 +202,22 @@ def test_every_command_teaches_itself_with_an_example(
     assert f"example:\n  python -m twin {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["replay", "compare"])
+def test_the_help_tells_what_each_policy_of_the_loop_does(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the table's words."""
+    assert run(command, "--help") == 0
+    told = capsys.readouterr().out
+    for policy, rules in POLICIES.items():
+        assert re.search(rf"^  {policy} +{re.escape(rules.words)}$", told, re.MULTILINE), policy
+
+
+def test_no_baseline_has_the_name_of_a_policy_of_the_loop() -> None:
+    """A name stands for one way to steer."""
+    assert not BASELINES.keys() & POLICIES.keys()
+
+
 def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """What there is stands in the first help, and nothing else."""
     assert run("--help") == 0
@@ -361,7 +380,7 @@ def test_a_missing_name_of_the_account_is_asked_for(
     ("flag", "value", "valid"),
     [
         ("--scenarios", "D9", "valid: D2m"),
-        ("--policies", "hope", "valid: equal"),
+        ("--policies", "hope", "valid: equal-shares"),
         ("--seeds", "0", "1 or more"),
         ("--histories", "-1", "0 or more"),
     ],
