@@ -2,7 +2,10 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol
+
+from botocore.exceptions import ClientError
 
 from control_lambda import loop
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
@@ -11,7 +14,7 @@ from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Snapshot, State, plain
 from control_lambda.ports import Remembered, Settings
 from twin.world.lease import Lease
-from twin.world.nodes import Event, Refused
+from twin.world.nodes import CallRefusedError, Event, Refused
 from twin.world.world import World
 
 Record = dict[str, Any]
@@ -78,6 +81,19 @@ def plain_evidence(event: Event) -> dict[str, Any]:
     return told
 
 
+@contextmanager
+def refused_as(action: str) -> Iterator[None]:
+    """Raise what the world's groups refuse as boto3 would raise it.
+
+    Raises:
+        ClientError: the call is refused.
+    """
+    try:
+        yield
+    except CallRefusedError as refused:
+        raise ClientError({"Error": {"Code": refused.code, "Message": refused.message}}, action) from refused
+
+
 class WorldPorts:
     """Sensors, actuators and memory over a world: what AWS would show, without AWS in between."""
 
@@ -122,12 +138,14 @@ class WorldPorts:
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""
-        self._world.nodes.set_desired(pool, nodes, self._world.now)
+        with refused_as("SetDesiredCapacity"):
+            self._world.nodes.set_desired(pool, nodes, self._world.now)
         self._world.strikes.wrote()
 
     def resume_launches(self, pool: str) -> None:
         """Let the group launch again."""
-        self._world.nodes.resume(pool)
+        with refused_as("ResumeProcesses"):
+            self._world.nodes.resume(pool)
         self._world.strikes.wrote()
 
     def acquire(self, at: float) -> Remembered:
