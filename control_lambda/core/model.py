@@ -296,11 +296,17 @@ class ServiceMemory:
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """Since when nothing at all has come (0: something does), and the nodes kept until `at`."""
+    """Since when nothing at all has come (0: something does), and the nodes kept until `at`.
+
+    `run` counts the empty minutes up to `minute`, the last one known; `share` of those before were empty.
+    """
 
     since: float = 0.0
     nodes: int = 0
     at: float = 0.0
+    minute: int = 0
+    run: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
