@@ -20,8 +20,8 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
-class InvalidParameterError(Exception):
-    """A parameter of the account holds a value that is not valid."""
+class AllZerosError(Exception):
+    """Weights that would send no request to any unit."""
 
 
 FAILED_CALL: Final = (
@@ -29,7 +29,7 @@ FAILED_CALL: Final = (
     BotoCoreError,
     NotDeployedError,
     IncompleteAnswerError,
-    InvalidParameterError,
+    AllZerosError,
 )
 
 _CONFLICT: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})

@@ -195,6 +195,11 @@ class Mortal:
         self._write()
         return self.actuators.set_weights(weights)
 
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write one row's weights while alive."""
+        self._write()
+        return self.actuators.set_row(row, weights)
+
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write a query class's weights while alive."""
         self._write()
