@@ -26,7 +26,11 @@ _FLAGS: Final = (
     (names.PAUSED, Code.PAUSED),
     (names.BUDGET_REACHED, Code.BUDGET),
     (names.SHORTFALL, Code.SHORTFALL),
+    (names.ALL_UNHEALTHY, Code.ALL_UNHEALTHY),
 )
+# Too little is known to decide; and whose nodes serve is known from elsewhere or not at all.
+SURVIVAL_CODES: Final = (Code.NO_MEMORY, Code.NO_FLEET, Code.PAUSE_UNREADABLE)
+STALE_CODES: Final = (Code.HEALTH_INFERRED, Code.HEALTH_UNKNOWN)
 
 
 def put_metrics(answer: Answer, environment: Environment) -> None:
@@ -64,14 +68,17 @@ def metrics_of(answer: Answer, cluster_name: str) -> Iterator[tuple[Dimensions, 
 
 def _of_fleet(record: DecisionRecord) -> Metrics:
     metrics: dict[str, tuple[MetricUnit, float]] = {
-        names.MODE: (MetricUnit.NoUnit, _MODES[record.mode]),
         names.TICK_FAILURES: (MetricUnit.Count, len(record.failures)),
         names.LEASE_HELD: (MetricUnit.Count, 0),
         names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
         names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
         names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
         names.UNITS_NOT_BUILT: (MetricUnit.Count, _reasons_with(Code.NOT_BUILT, record)),
+        names.SURVIVAL: (MetricUnit.Count, int(any(_tells(record, code) for code in SURVIVAL_CODES))),
+        names.BELIEFS_STALE: (MetricUnit.Count, sum(_reasons_with(code, record) for code in STALE_CODES)),
     }
+    if record.tick:  # without memory the mode is not known
+        metrics[names.MODE] = (MetricUnit.NoUnit, _MODES[record.mode])
     for metric, code in _FLAGS:
         metrics[metric] = (MetricUnit.Count, int(_tells(record, code)))
     for metric, key, unit in _FLEET_METRICS:

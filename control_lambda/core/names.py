@@ -35,6 +35,9 @@ SHORTFALL: Final = "Shortfall"
 QUOTA_REACHED: Final = "QuotaReached"
 UNITS_NOT_BUILT: Final = "UnitsNotBuilt"  # how many, not a flag
 FOREIGN_WEIGHTS: Final = "ForeignWeights"
+SURVIVAL: Final = "Survival"
+ALL_UNHEALTHY: Final = "AllUnhealthy"
+BELIEFS_STALE: Final = "BeliefsStale"  # of how many units, not a flag
 NODE_GROUP_HELD: Final = "NodeGroupHeld"
 
 # Load balancer metrics read by every tick

@@ -187,7 +187,7 @@ class WorldSources:
         return dict(self._class_weights)
 
     def rows(self) -> Mapping[str, Mapping[str, int]]:
-        """The rules as they were written, by priority: those of the classes before the last, then the rest."""
+        """The rules as they were written, by priority: the classes before the last, then the rest."""
         require(self._failing, "DescribeRules")
         written = {
             row: self._class_weights[name]
