@@ -9,10 +9,12 @@ from typing import Final
 from control_lambda.core import record, why
 from control_lambda.core.demand import idle
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
+from control_lambda.core.model import Decision, Mode, Snapshot, State
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.plan import planner, sizes
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.traffic.policies import POLICIES
 from control_lambda.core.traffic.shares import (
     Traffic,
     choose_class_weights,
@@ -66,8 +68,9 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     """
     if outlook.forecast.stale or outlook.all_unhealthy:
         return sizes.unchanged_plan(outlook.supplies, outlook.tables, outlook.fleet)
-    if outlook.fleet.policy != "merit-order":
-        shares = formula_shares(outlook, mode, _available(outlook))
+    formula = POLICIES[outlook.fleet.policy].formula
+    if formula is not None:
+        shares = formula_shares(outlook, formula, mode, _available(outlook))
         return sizes.shared_plan(
             outlook.supplies, outlook.tables, shares, outlook.fleet, outlook.demand_to_carry
         )
@@ -129,7 +132,7 @@ def _available(outlook: Outlook) -> dict[str, bool]:
 
 
 def _is_short(supply: Supply) -> bool:
-    return supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
+    return supply.refusal is not None and REFUSAL_KINDS[supply.refusal.kind].flips_mode
 
 
 def _obtainable(supply: Supply) -> int:

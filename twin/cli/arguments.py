@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from control_lambda.core.traffic.policies import POLICIES
+
 PROGRAM: Final = "python -m twin"
 DESCRIPTION: Final = """\
 The fleet on one machine: replay demand against simulated accelerators under the loop that runs in
@@ -16,6 +18,12 @@ start here:
 
 exit codes: 0 done, 1 AWS or the solver failed, 2 bad input (one line says what would be valid),
 130 interrupted. Nothing is written unless all went well."""
+
+POLICIES_TOLD: Final = "\n".join(
+    ["the loop's policies:"]
+    + [f"  {name:<14} {rules.words}" for name, rules in POLICIES.items()]
+    + ["baselines to compare them with: docs/evaluation.md#other-policies"]
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -60,7 +68,8 @@ def _add_replay(commands: Any) -> None:
         "replay",
         "run a demand trace under one policy; writes figures, decisions and a report",
         "  python -m twin replay --fleet fleet.yaml --demand twin/traces/demand.csv \\\n"
-        "    --capacity twin/traces/capacity.csv --map inf2-neuron-on-demand=inf2 --out out/day",
+        "    --capacity twin/traces/capacity.csv --map inf2-neuron-on-demand=inf2 --out out/day\n\n"
+        f"{POLICIES_TOLD}",
     )
     parser.add_argument(
         "--policy", metavar="P", help="a loop policy or a baseline (default: the fleet's policy)"
@@ -74,7 +83,8 @@ def _add_compare(commands: Any) -> None:
         "compare",
         "run several policies on the same requests, against the least possible cost; adds compare.json",
         "  python -m twin compare --policies merit-order,sample-loop,gpu-only --fleet fleet.yaml \\\n"
-        "    --demand twin/traces/demand.csv --minutes 360 --out out/compare",
+        "    --demand twin/traces/demand.csv --minutes 360 --out out/compare\n\n"
+        f"{POLICIES_TOLD}",
     )
     parser.add_argument(
         "--policies", metavar="A,B,…", required=True, help="policies; the report shows the first in full"

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from twin.cloud.moto_gaps.autoscaling import AutoScaling
 from twin.cloud.moto_gaps.cloudwatch import CloudWatch
 from twin.cloud.moto_gaps.deployment import Deployment, metric_dimension
@@ -214,11 +215,11 @@ class Cloud:
             raise ValueError(f"errors: {errors}; valid: 0 to {requests}, the number of requests")
         group = self._deployment.dimensions(unit)
         with self._gateway.lock:
-            self._put(group, names.REQUEST_COUNT, at, np.ones(requests))
-            self._put(group, names.TARGET_RESPONSE_TIME, at, latencies)
-            self._put(group, names.TARGET_5XX_COUNT, at, np.ones(errors))
+            self._put(group, Metric.REQUEST_COUNT, at, np.ones(requests))
+            self._put(group, Metric.TARGET_RESPONSE_TIME, at, latencies)
+            self._put(group, Metric.TARGET_5XX_COUNT, at, np.ones(errors))
             if healthy_hosts is not None:
-                self._put(group, names.HEALTHY_HOST_COUNT, at, [healthy_hosts])
+                self._put(group, Metric.HEALTHY_HOST_COUNT, at, [healthy_hosts])
 
     def put_untargeted(self, at: float, fixed_responses: int, without_target: int = 0) -> None:
         """Have the load balancer report the requests of the minute of `at` that no target got.
@@ -226,7 +227,7 @@ class Cloud:
         `fixed_responses` are its default action's, `without_target` its own 503s.
         """
         balancer = {names.LOAD_BALANCER: metric_dimension(self._deployment.load_balancer)}
-        counts = {names.FIXED_RESPONSE_COUNT: fixed_responses, names.ELB_503_COUNT: without_target}
+        counts = {Metric.FIXED_RESPONSE_COUNT: fixed_responses, Metric.ELB_503_COUNT: without_target}
         with self._gateway.lock:
             for metric, count in counts.items():
                 self._put(balancer, metric, at, np.ones(count))
@@ -296,11 +297,11 @@ class Cloud:
             registered = [node for node in deployment.hosts(unit.name) if node.is_member(now)]
             if registered:
                 healthy = sum(node.target_state(now) == "healthy" for node in registered)
-                self._put(deployment.dimensions(unit.name), names.HEALTHY_HOST_COUNT, minute, [healthy])
+                self._put(deployment.dimensions(unit.name), Metric.HEALTHY_HOST_COUNT, minute, [healthy])
 
-    def _put(self, dimensions: Mapping[str, str], metric: str, at: float, values: ArrayLike) -> None:
+    def _put(self, dimensions: Mapping[str, str], metric: Metric, at: float, values: ArrayLike) -> None:
         if minute_of(at) >= self._silent_until:
-            key = series(names.LOAD_BALANCER_NAMESPACE, metric, dimensions)
+            key = series(names.LOAD_BALANCER_NAMESPACE, metric.metric_name, dimensions)
             self._minutes.put(key, minute_of(at), values)
 
 

@@ -19,7 +19,7 @@ from control_lambda.core.record import Answer, DecisionRecord, answer_from_plain
 from control_lambda.core.traffic.weights import to_shares
 from twin.errors import InputError
 from twin.steering.replay import UNSCORED_MINUTES, Run
-from twin.world.trouble import Entry
+from twin.world.trouble import Trouble
 from twin.world.world import Past
 
 SUMMARY: Final = "summary.json"
@@ -31,24 +31,13 @@ REPORT: Final = "report.html"
 Summary = dict[str, Any]
 
 
-class Band(BaseModel):
-    """One trouble: its name, what a person reads about it, and its minutes [`begin`, `end`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-    name: str
-    text: str
-    begin: int
-    end: int
-
-
 class Minutes(BaseModel):
     """A replay minute by minute; every list has a value per minute, from `first_minute` of the trace on.
 
-    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are
-    billed and `ready` serve at the minute's end, by pool; `shares` of traffic by unit, 0 to 1.
-    The first `unscored` minutes count in no summary. `nodes` includes draining and terminating ones.
-    `trouble` holds what befell the replay, in minutes from its first.
+    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are billed,
+    draining and terminating ones included, and `ready` would answer at the minute's end, by pool; `shares` of
+    traffic by unit, 0 to 1.
+    The first `unscored` minutes count in no summary.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -58,7 +47,6 @@ class Minutes(BaseModel):
     fleet_json: str
     first_minute: int
     unscored: int
-    trouble: list[Band] = []
     requests: list[int]
     failed: list[int]
     p50_seconds: list[float | None]
@@ -101,17 +89,16 @@ class Result:
 
 
 def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
-    """The minutes of a run."""
+    """The minutes of a run; each trouble stands in their setting."""
     fleet, past = run.scenario.fleet, run.past
     shares = [to_shares(minute.weights) for minute in past]
     pools = [pool.name for pool in fleet.pools]
     return Minutes(
         policy=run.policy,
-        setting=dict(setting),
+        setting={**setting, **_told_trouble(run.scenario.trouble)},
         fleet_json=fleet.to_json(),
         first_minute=past[0].minute,
         unscored=UNSCORED_MINUTES,
-        trouble=[_band(entry, len(past)) for entry in run.scenario.trouble.entries],
         requests=[len(minute.latency) for minute in past],
         failed=[minute.failed for minute in past],
         p50_seconds=[_percentile(minute, 50) for minute in past],
@@ -123,9 +110,21 @@ def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
     )
 
 
-def _band(entry: Entry, minutes: int) -> Band:
-    fields = ", ".join(f"{name} {value}" for name, value in entry.fields.items() if value is not None)
-    return Band(name=entry.name, text=fields, begin=entry.at, end=int(min(entry.acts_until, minutes)))
+def _told_trouble(trouble: Trouble) -> dict[str, str]:
+    """Each entry's fields in words, by its name."""
+    told: dict[str, str] = {}
+    for entry in trouble.entries:
+        parts = [f"{name} {_told(value)}" for name, value in entry.fields.items() if value is not None]
+        lasting = "to the end" if entry.minutes is None else f"for {entry.minutes} min"
+        before = f"{told[entry.name]}; " if entry.name in told else ""
+        told[entry.name] = before + ", ".join([*parts, lasting])
+    return told
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def save(result: Result, report: str, out: Path) -> None:

@@ -11,7 +11,17 @@ from typing import Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.joining import Answers, Group, Instance, Joined, Member, NodeGroup, Target, join
+from control_lambda.aws.joining import (
+    Answers,
+    Group,
+    Instance,
+    Issue,
+    Joined,
+    Member,
+    NodeGroup,
+    Target,
+    join,
+)
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
 from control_lambda.aws.nodes import (
     ACTIVITIES_READ,
@@ -222,7 +232,7 @@ class WorldSources:
         nodes = self._world.nodes
         if not nodes.exists(pool):
             return NodeGroup(DELETED)
-        recent = [item.kind for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
+        recent = [Issue(item.kind) for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
         return NodeGroup(nodes.status(pool), tuple(recent[-1:]))
 
     def targets(self, unit: str) -> Mapping[str, Target]:

@@ -103,7 +103,7 @@ def summarise(run: Run, oracle_cost_usd: float | None = None) -> dict[str, Any]:
 
 
 def _phases(run: Run) -> list[dict[str, Any]]:
-    """What users got and paid from one change of trouble to the next, the unscored beginning included."""
+    """What users got and what it cost from one change of trouble to the next; unscored minutes count, too."""
     objective = run.scenario.fleet.objective
     return [
         _phase(phase, run.past[phase.begin : phase.end], objective)

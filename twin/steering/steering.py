@@ -11,9 +11,9 @@ from control_lambda.aws.calls import Calls
 from control_lambda.aws.nodes import LAUNCH, REBALANCE
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot, State, plain
-from control_lambda.core.record import Answer, DecisionRecord
+from control_lambda.core.record import Answer, DecisionRecord, Skipped
 from control_lambda.core.traffic.survival import VitalSigns
-from control_lambda.errors import NotDeployedError
+from control_lambda.errors import FAILED_CALL, NotDeployedError, code_of
 from control_lambda.ports import Remembered, Settings
 from control_lambda.trigger import iso_time
 from twin.steering.answers import (
@@ -64,7 +64,14 @@ class CoreSteering:
         )
 
     def _tick(self, event: Mapping[str, Any]) -> Answer:
-        return self._world.strikes.run(lambda: loop.tick(event, self._ports, self._ports, self._ports))
+        return self._world.strikes.run(lambda: self._run(event))
+
+    def _run(self, event: Mapping[str, Any]) -> Answer:
+        """One invocation of the tick; what it raises ends it, as in Lambda, and nothing else."""
+        try:
+            return loop.tick(event, self._ports, self._ports, self._ports)
+        except FAILED_CALL as error:
+            return Skipped(f"failed: {code_of(error)}")
 
 
 def the_decision(answers: Iterable[Answer]) -> DecisionRecord | None:

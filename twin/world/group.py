@@ -45,6 +45,7 @@ class Group:
     """`nodes` are those not gone, oldest first; `tried` the zones that refused since all was granted.
 
     `refusing` maps a zone to the kind of its refusals and their end, `suspensions` a process to the reason.
+    `held`, `answering` and `ailing` (whether targets may be unhealthy) are what `look` found.
     """
 
     pool: str
@@ -71,14 +72,28 @@ class Group:
     due_at: float = inf
     refusals: deque[Refused] = field(default_factory=lambda: deque(maxlen=REFUSALS_KEPT))
     billed_before: float = 0.0
+    held: list[Node] = field(default_factory=list)
+    answering: list[Node] = field(default_factory=list)
+    ailing: bool = False
+    looked_at: int = -1
 
     def members(self, at: float) -> list[Node]:
         """The nodes that the group holds."""
         return [node for node in self.nodes if node.is_member(at)]
 
-    def serving(self, at: float) -> list[Node]:
-        """The nodes that answer, oldest first."""
-        return [node for node in self.nodes if node.is_ready(at)]
+    def look(self, at: float, version: int) -> None:
+        """Look the nodes over, once for each version of them: nothing changes in between."""
+        if self.looked_at != version:
+            self.looked_at = version
+            self.held = self.members(at)
+            self.answering = [node for node in self.nodes if node.is_ready(at)]
+            self.ailing = self.checks_fail or any(node.dead_at < inf for node in self.held)
+
+    def healthy(self, at: float) -> int:
+        """How many of the nodes looked over are healthy targets."""
+        if not self.ailing:
+            return len(self.answering)
+        return sum(node.target_state(at) == "healthy" for node in self.held)
 
     def wanted(self, at: float) -> int:
         """How many members the group is to have: desired, and one more for each swap under way."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from control_lambda.core import names
+from control_lambda.core.metrics import Metric
 
 # Load balancer metrics come 1 to 3 minutes after the minute that they count: two, here.
 LATE_SECONDS: Final = 120
@@ -13,8 +13,13 @@ MINUTE_SECONDS: Final = 60
 PARTIAL_SECONDS: Final = 300
 
 Which = Literal["requests", "all"]
-REQUESTS: Final = frozenset({names.REQUEST_COUNT, names.FIXED_RESPONSE_COUNT, names.ELB_503_COUNT})
-ALL: Final = REQUESTS | {names.TARGET_RESPONSE_TIME, names.TARGET_5XX_COUNT, names.HEALTHY_HOST_COUNT}
+REQUESTS: Final = frozenset(
+    metric.metric_name for metric in (Metric.REQUEST_COUNT, Metric.FIXED_RESPONSE_COUNT, Metric.ELB_503_COUNT)
+)
+ALL: Final = REQUESTS | {
+    metric.metric_name
+    for metric in (Metric.TARGET_RESPONSE_TIME, Metric.TARGET_5XX_COUNT, Metric.HEALTHY_HOST_COUNT)
+}
 OF: Final = {"requests": REQUESTS, "all": ALL}
 
 

@@ -46,7 +46,7 @@ class Node:
 
     def is_ready(self, at: float) -> bool:
         """Whether it answers new requests at `at`."""
-        return self.is_registered(at) and at < self.dead_at
+        return self.ready_at <= at < self.leaving_at and at < self.gone_at and at < self.dead_at
 
     def is_registered(self, at: float) -> bool:
         """Whether it is a target at `at` that is not draining: it has started, whatever became of it."""

@@ -260,8 +260,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
     units = {}
     for unit, (requests, lost, samples, latency, mean) in zip(fleet.units, table, strict=True):
         pools = [pool.name for pool in unit.pools]
-        members = [node for pool in pools for node in nodes.members(pool)]
-        healthy = sum(node.target_state(nodes.now) == "healthy" for node in members)
+        hosts = [count for pool in pools if (count := nodes.healthy_hosts(pool)) is not None]
         units[unit.name] = Minute(
             at=at,
             requests=requests or None,
@@ -269,7 +268,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
             latency_seconds=None if isnan(latency) else latency,
             samples=samples or None,
             mean_seconds=None if isnan(mean) else mean,
-            healthy_hosts=float(healthy) if members else None,
+            healthy_hosts=float(sum(hosts)) if hosts else None,
         )
     return MinuteCounts(
         units,

@@ -156,25 +156,28 @@ def _entry(where: str, raw: object, fleet: Fleet, minutes: int) -> Entry:
     for key in raw:
         if key not in known:
             raise InputError(f"{where}: {key}: no such field; valid: {', '.join(known)}")
-    at = _minute(where, raw, minutes)
-    lasting = raw.get("minutes")
-    if lasting is not None and not (_is_whole(lasting) and lasting >= 1):
-        raise InputError(f"{where}: minutes: {lasting!r}; valid: a whole number of 1 or more")
+    at, lasting = _minute(where, raw, minutes), _lasting(where, raw)
     _require_one(where, kind, raw)
     fields = {name: _checked(where, name, kind, raw, fleet) for name in kind.fields}
     return Entry(what, at, lasting, fields)
 
 
 def _minute(where: str, raw: Mapping[str, Any], minutes: int) -> int:
-    at = raw.get("at")
-    if not (isinstance(at, int) and _is_whole(at) and 0 <= at < minutes):
-        given = "missing" if at is None else repr(at)
-        raise InputError(f"{where}: at: {given}; valid: a minute of the replay, 0 to {minutes - 1}")
-    return at
+    at: object = raw.get("at")
+    if isinstance(at, int) and not isinstance(at, bool) and 0 <= at < minutes:
+        return at
+    given = "missing" if at is None else repr(at)
+    raise InputError(f"{where}: at: {given}; valid: a minute of the replay, 0 to {minutes - 1}")
 
 
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _lasting(where: str, raw: Mapping[str, Any]) -> int | None:
+    """For how many minutes; None: to the end."""
+    if "minutes" not in raw:
+        return None
+    lasting: object = raw["minutes"]
+    if isinstance(lasting, int) and not isinstance(lasting, bool) and lasting >= 1:
+        return lasting
+    raise InputError(f"{where}: minutes: {lasting!r}; valid: a whole number of 1 or more")
 
 
 def _require_one(where: str, kind: Kind, raw: Mapping[str, Any]) -> None:

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from control_lambda.aws.metrics import WINDOW_SECONDS
-from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import Minute
 from twin.world.clients import RETRY_SECONDS, Clients
 from twin.world.metrics import LATE_SECONDS, partial
@@ -183,8 +183,8 @@ class World:
         """Requests without a target by minute, as CloudWatch shows them now."""
         earliest, latest = self._visible()
         shown = {
-            at: (self._seen(names.FIXED_RESPONSE_COUNT, None, at, counts.fixed_responses) or 0.0)
-            + (self._seen(names.ELB_503_COUNT, None, at, counts.without_target) or 0.0)
+            at: (self._seen(Metric.FIXED_RESPONSE_COUNT.metric_name, None, at, counts.fixed_responses) or 0.0)
+            + (self._seen(Metric.ELB_503_COUNT.metric_name, None, at, counts.without_target) or 0.0)
             for at, counts in self._untargeted
             if earliest <= at <= latest
         }
@@ -253,14 +253,17 @@ class World:
         """What CloudWatch shows now of the minute."""
         return Minute(
             at=minute.at,
-            requests=self._seen(names.REQUEST_COUNT, unit, minute.at, minute.requests),
-            errors=self._seen(names.TARGET_5XX_COUNT, unit, minute.at, minute.errors),
+            requests=self._seen(Metric.REQUEST_COUNT.metric_name, unit, minute.at, minute.requests),
+            errors=self._seen(Metric.TARGET_5XX_COUNT.metric_name, unit, minute.at, minute.errors),
             latency_seconds=self._seen(
-                names.TARGET_RESPONSE_TIME, unit, minute.at, minute.latency_seconds, whole=True
+                Metric.TARGET_RESPONSE_TIME.metric_name, unit, minute.at, minute.latency_seconds, whole=True
             ),
-            samples=self._seen(names.TARGET_RESPONSE_TIME, unit, minute.at, minute.samples),
+            samples=self._seen(Metric.TARGET_RESPONSE_TIME.metric_name, unit, minute.at, minute.samples),
+            mean_seconds=self._seen(
+                Metric.TARGET_RESPONSE_TIME.metric_name, unit, minute.at, minute.mean_seconds, whole=True
+            ),
             healthy_hosts=self._seen(
-                names.HEALTHY_HOST_COUNT, unit, minute.at, minute.healthy_hosts, whole=True
+                Metric.HEALTHY_HOST_COUNT.metric_name, unit, minute.at, minute.healthy_hosts, whole=True
             ),
         )
 

@@ -186,7 +186,7 @@ def test_an_event_invocation_is_kept_for_whoever_plays_lambda(cloud: Cloud) -> N
     answer = cloud.client("lambda").invoke(
         FunctionName=function, InvocationType="Event", Payload=json.dumps(payload)
     )
-    assert answer["StatusCode"] == 202
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
     assert cloud.invocations() == [payload]
     assert cloud.invocations() == []
 

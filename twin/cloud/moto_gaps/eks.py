@@ -30,11 +30,6 @@ PAGE: Final = 100
 ISSUE_SECONDS: Final = 300.0
 # A size update takes EKS about a minute, during which the group takes no other.
 UPDATE_SECONDS: Final = 60.0
-AMI_TYPES: Final[Mapping[str, str]] = {
-    "neuron": "AL2023_x86_64_NEURON",
-    "nvidia": "AL2023_x86_64_NVIDIA",
-    "cpu": "AL2023_x86_64_STANDARD",
-}
 
 
 class Eks:
@@ -132,7 +127,6 @@ class Eks:
             "capacityType": "SPOT" if pool.market == "spot" else "ON_DEMAND",
             "scalingConfig": self._scaling(pool),
             "instanceTypes": [unit.instance_type],
-            "amiType": AMI_TYPES[unit.accelerator],
             "subnets": [SUBNET],
             "resources": {"autoScalingGroups": [{"name": deployment.group(pool.name)}]},
             "health": {"issues": self._issues(pool)},

@@ -51,9 +51,10 @@ DAY_MILLISECONDS: Final = 60_000 * DAY_MINUTES
 MOST_DAY_TICKS: Final = 16
 
 
-def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
-    """The figure's layout; `records` tell in which mode the loop was."""
+def layout(axis: Axis, records: Sequence[DecisionRecord], phases: Sequence[Json]) -> Json:
+    """The figure's layout; `records` tell in which mode the loop was, `phases` what befell the replay."""
     bands = list(capacity_bands(axis, records))
+    trouble = trouble_bands(phases)
     panels = {
         "yaxis" + axis_name(panel)[1:]: {
             "domain": domain,
@@ -77,11 +78,11 @@ def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
             *_line_labels(axis),
             *_area_labels(axis),
             *_mark_labels(axis, bands),
-            *_trouble_labels(axis),
+            *_trouble_labels(axis, trouble),
         ],
         "shapes": [
             *_unscored(axis),
-            *_trouble(axis),
+            *_trouble(axis, trouble),
             *_bands(axis, bands),
             *_objective(axis),
             *_budget(axis),
@@ -101,6 +102,17 @@ def capacity_bands(axis: Axis, records: Sequence[DecisionRecord]) -> Iterator[tu
             since = None
     if since is not None:
         yield since, float(axis.end)
+
+
+def trouble_bands(phases: Sequence[Json]) -> dict[str, tuple[int, int]]:
+    """By each trouble's name the minutes, from and to, counted from the replay's first."""
+    bands: dict[str, tuple[int, int]] = {}
+    for phase in phases:
+        for name in phase["name"].split("+"):
+            if "@" in name:
+                begin, _ = bands.get(name, (phase["from"], 0))
+                bands[name] = begin, phase["to"]
+    return bands
 
 
 def _time_axis(axis: Axis) -> Json:
@@ -241,22 +253,21 @@ def _bands(axis: Axis, bands: Sequence[tuple[float, float]]) -> Iterator[Json]:
         yield _rectangle(*span, axis_name(SHARES), STRIP, CAPACITY_STRIP)
 
 
-def _trouble(axis: Axis) -> Iterator[Json]:
-    """A band through the panels for each trouble while it acts."""
-    for band in axis.minutes.trouble:
-        span = axis.time(axis.begin + band.begin), axis.time(axis.begin + max(band.end, band.begin + 1))
+def _trouble(axis: Axis, trouble: Mapping[str, tuple[int, int]]) -> Iterator[Json]:
+    """A band through the panels for each trouble while it is under way."""
+    for begin, end in trouble.values():
+        span = axis.time(axis.begin + begin), axis.time(axis.begin + end)
         for panel in TROUBLED:
             yield _rectangle(*span, "paper", PANELS[panel][1], TROUBLE_BAND)
 
 
-def _trouble_labels(axis: Axis) -> Iterator[Json]:
-    """Each trouble's name at the top of the first panel, on the lines in turn, and its fields on hover."""
-    top, bottom = PANELS[DEMAND][1][1], PANELS[DEMAND][1][0]
-    for number, band in enumerate(axis.minutes.trouble):
+def _trouble_labels(axis: Axis, trouble: Mapping[str, tuple[int, int]]) -> Iterator[Json]:
+    """Each trouble's name where it begins, at the top of the first panel, on four lines in turn."""
+    bottom, top = PANELS[DEMAND][1]
+    for number, (name, (begin, _)) in enumerate(trouble.items()):
         y = top - (number % TROUBLE_LINES) * (top - bottom) / 8
-        place = {"x": axis.time(axis.begin + band.begin), "yref": "paper", "y": y, "xanchor": "left"}
-        ink = {"size": 11, "color": TROUBLE_INK}
-        yield note(escape(band.name), **place, yanchor="top", font=ink, hovertext=escape(band.text))
+        place = {"x": axis.time(axis.begin + begin), "yref": "paper", "y": y, "xanchor": "left"}
+        yield note(escape(name), **place, yanchor="top", font={"size": 11, "color": TROUBLE_INK})
 
 
 def _rectangle(begin: str, end: str, yref: str, between: tuple[float, float], colour: str) -> Json:
