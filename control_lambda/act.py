@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from control_lambda.core.model import Decision, Snapshot
 from control_lambda.core.reasons import Failure
-from control_lambda.core.record import Write
+from control_lambda.core.record import Write, rule_subject
+from control_lambda.core.traffic.survival import VitalSigns, without_the_dead
 from control_lambda.errors import FAILED_CALL, code_of
 from control_lambda.ports import Actuators
 
@@ -71,6 +72,17 @@ def act(
     return outcome
 
 
+def keep_alive(signs: VitalSigns, actuators: Actuators) -> Outcome:
+    """Take weight from units that have nothing healthy, in every row; see `core.traffic.survival`."""
+    outcome = Outcome(failures=list(signs.failures))
+    writer = _Writer(actuators, unlimited, outcome)
+    for row, weights in (signs.rows or {}).items():
+        moved = without_the_dead(weights, signs.healthy)
+        if moved is not None:
+            writer.row(row, moved, weights)
+    return outcome
+
+
 def _by_harm(
     sizes: Mapping[str, int], snapshot: Snapshot
 ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
@@ -114,6 +126,17 @@ class _Writer:
             for name, row in decision.class_weights.items()
         ]
         return all(certain)
+
+    def row(self, row: str, weights: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Write one row that survival changes."""
+        try:
+            stands = self.actuators.set_row(row, weights)
+        except FAILED_CALL as error:
+            self._failed(Failure.WEIGHTS, error, f"of {rule_subject(row)}")
+            return
+        self._wrote("weights", rule_subject(row), before, stands)
+        if dict(stands) != dict(weights):
+            self._overwritten(f"{rule_subject(row)}: read back {stands}, wrote {weights}")
 
     def _class_row(self, name: str, row: Mapping[str, int], before: Mapping[str, int] | None) -> bool:
         subject = f"of class {name}"

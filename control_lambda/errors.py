@@ -17,12 +17,12 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
+class AllZerosError(Exception):
+    """Weights that would send no request to any unit."""
+
+
 class NotSavedError(Exception):
     """The table refuses a write again and again, and what it shows of the item does not say why."""
-
-
-class InvalidParameterError(Exception):
-    """A parameter of the account holds a value that is not valid."""
 
 
 FAILED_CALL: Final = (
@@ -30,7 +30,7 @@ FAILED_CALL: Final = (
     BotoCoreError,
     NotDeployedError,
     IncompleteAnswerError,
-    InvalidParameterError,
+    AllZerosError,
     NotSavedError,
 )
 

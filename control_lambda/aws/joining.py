@@ -105,12 +105,20 @@ _BEST_FIRST: Final = (
 
 def join(answers: Answers, fleet: Fleet, at: float) -> Joined:
     """Join what was read; draining targets are no longer registered."""
-    targets = {unit: [target.health for target in found.values()] for unit, found in answers.targets.items()}
     return Joined(
         _pools(answers, fleet, at),
-        {unit: healths.count(TargetHealth.HEALTHY) for unit, healths in targets.items()},
-        {unit: len(healths) - healths.count(TargetHealth.DRAINING) for unit, healths in targets.items()},
+        {unit: healthy_of(found) for unit, found in answers.targets.items()},
+        {unit: len(found) - _count(found, TargetHealth.DRAINING) for unit, found in answers.targets.items()},
     )
+
+
+def healthy_of(targets: Mapping[str, Target]) -> int:
+    """How many of a unit's targets are healthy."""
+    return _count(targets, TargetHealth.HEALTHY)
+
+
+def _count(targets: Mapping[str, Target], health: TargetHealth) -> int:
+    return sum(target.health is health for target in targets.values())
 
 
 def _pools(answers: Answers, fleet: Fleet, at: float) -> dict[str, PoolSignals]:

@@ -64,9 +64,9 @@ def choose_mode(outlook: Outlook) -> Mode:
 def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     """The sizes to aim for: the cheapest that carry the forecast, or those of the policy's shares.
 
-    As they stand while demand is stale.
+    As they stand while demand is stale, and while everything that served is unhealthy at once.
     """
-    if outlook.forecast.stale:
+    if outlook.forecast.stale or outlook.all_unhealthy:
         return sizes.unchanged_plan(outlook.supplies, outlook.tables, outlook.fleet)
     formula = POLICIES[outlook.fleet.policy].formula
     if formula is not None:

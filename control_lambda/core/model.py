@@ -318,15 +318,25 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """A unit's healthy targets, as last read `at`, and when some were last healthy (0: never)."""
+
+    at: float
+    nodes: int
+    served_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What one tick leaves to the next.
 
-    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it
-    saw, `prices` the last good live price by pool, `demand` what the forecast knows and `settled` what of
-    that will not change any more, `peaks` the recent maxima of the forecast (time, rpm; falling), `losses`
-    how the nodes of each pool last, `service` what each unit's requests take, `trust` the share of its
-    throughput that it is trusted with, `leaving` the interrupted nodes and until when they are left out,
-    `served` the units that have ever had a ready node.
+    `weights` and `desired` are what the tick decided, `in_service` the nodes by pool that it saw, `health`
+    what each unit's targets were last seen to be, `prices` the last good live price by pool, `demand` what
+    the forecast knows and `settled` what of that will not change any more, `peaks` the recent maxima of the
+    forecast (time, rpm; falling), `losses` how the nodes of each pool last, `service` what each unit's
+    requests take, `trust` the share of its throughput that it is trusted with, `leaving` the interrupted
+    nodes and until when they are left out, `queueing` whether each unit's servers queue under overload, as
+    far as that is known, `served` the units that have ever had a ready node.
     """
 
     tick: int = 0
@@ -335,7 +345,6 @@ class State:
     mode_since: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
     desired: Mapping[str, int] = field(default_factory=dict)
-    ready: Mapping[str, int] = field(default_factory=dict)
     in_service: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()
@@ -347,6 +356,8 @@ class State:
     losses: Mapping[str, Losses] = field(default_factory=dict)
     service: Mapping[str, ServiceMemory] = field(default_factory=dict)
     trust: Mapping[str, float] = field(default_factory=dict)
+    health: Mapping[str, Health] = field(default_factory=dict)
+    queueing: Mapping[str, bool] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
     served: tuple[str, ...] = ()
     last_good_fleet: str = ""
@@ -477,6 +488,7 @@ def state_from_json(text: str) -> State:
                     unit: ServiceMemory(tuple(known["recent"]), known["ratio"])
                     for unit, known in raw.get("service", {}).items()
                 },
+                "health": {unit: Health(**read) for unit, read in raw.get("health", {}).items()},
                 "losses": {pool: Losses(**losses) for pool, losses in raw.get("losses", {}).items()},
                 "refusals": {
                     key: Refusal(**{**refusal, "kind": EvidenceKind(refusal["kind"])})

@@ -14,6 +14,9 @@ UNREAD: Final = 1
 # The cases of BUDGET, whose sentences differ.
 HELD_BACK: Final = 0
 OVER_BUDGET: Final = 1
+# The cases of HEALTH_UNKNOWN.
+OF_UNIT: Final = 0
+EVERYWHERE: Final = 1
 
 
 class Code(StrEnum):
@@ -145,17 +148,49 @@ class Code(StrEnum):
     FLEET_UNREADABLE = (
         "fleet-unreadable",
         "The fleet description could not be read; the last good one stays in force.",
-        "The fleet parameter cannot be read; the last good fleet stays.",
+        "The fleet parameter cannot be read; the last good fleet, if any, stays.",
     )
     FLEET_INVALID = (
         "fleet-invalid",
         "The fleet description is invalid; the last good one stays in force.",
-        "The fleet parameter is invalid ({error}); the last good one stays.",
+        "The fleet parameter is invalid ({error}); the last good one, if any, stays.",
     )
     PAUSED = (
         "paused",
         "The loop is paused: it decides and reports, but writes nothing.",
         "The loop is paused: it decides and reports, and writes nothing.",
+    )
+
+    NO_MEMORY = (
+        "no-memory",
+        "The table with the loop's memory does not answer; only weights are moved, by target health alone.",
+        "survival: no memory; weight only leaves units that have nothing healthy",
+    )
+    NO_FLEET = (
+        "no-fleet",
+        "No fleet description is known; only weights are moved, by target health alone.",
+        "survival: no fleet is known; weight only leaves units that have nothing healthy",
+    )
+    PAUSE_UNREADABLE = (
+        "pause-unreadable",
+        "Whether the loop is paused could not be read; only weights are moved, by target health alone.",
+        "survival: the pause cannot be read; weight only leaves units that have nothing healthy",
+    )
+    HEALTH_INFERRED = (
+        "health-inferred",
+        "Which nodes of the unit serve could not be read; it is known from elsewhere.",
+        "{subject}: {nodes} nodes serve, by {source} of {age:.0f} s ago",
+    )
+    HEALTH_UNKNOWN = (
+        "health-unknown",
+        "Whether any node of the unit serves is not known; its weight stays only while no other is healthy.",
+        "{subject}: not known whether any node serves",
+        "survival: the health of no unit can be read; nothing is changed",
+    )
+    ALL_UNHEALTHY = (
+        "all-unhealthy",
+        "All that served turned unhealthy at once; weights and sizes stay, the checks may be to blame.",
+        "every node that served is unhealthy: weights and sizes are held",
     )
 
     def reason(self, subject: str = "", *, case: int = 0, **named: object) -> Reason:
@@ -234,9 +269,10 @@ class Failure(StrEnum):
     )
     PAUSE_PARAMETER = (
         "pause-parameter",
-        "pause-unreadable",
-        "The pause parameter could not be read; nothing is written.",
+        Code.PAUSE_UNREADABLE.value,
+        "The pause parameter could not be read or holds what is not valid.",
     )
+    MEMORY = ("memory", Code.NO_MEMORY.value, "DynamoDB did not give the loop's memory.")
     METRICS = ("metrics", "metrics-failed", "CloudWatch gave no request counts.")
     PRICES = ("prices", "prices-failed", "CloudWatch gave no live prices; the last good ones count.")
     WEIGHTS = ("weights", "weights-failed", "The load balancer's rule could not be read or written.")

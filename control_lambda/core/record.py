@@ -15,12 +15,14 @@ from control_lambda.core.model import (
     PoolReport,
     Reason,
     Report,
+    Snapshot,
     State,
     UnitReport,
 )
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
+from control_lambda.core.traffic.survival import VitalSigns
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
-        weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
+        weights=_weights_to_write(choice, snapshot),
         sizes={
             supply.pool.name: choice.sizes[supply.pool.name]
             for supply in outlook.supplies
@@ -103,6 +105,12 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
     )
 
 
+def _weights_to_write(choice: Choice, snapshot: Snapshot) -> Mapping[str, int] | None:
+    """The weights where they change; never all zeros."""
+    stand = dict(choice.weights) == snapshot.weights or not any(choice.weights.values())
+    return None if stand else choice.weights
+
+
 def remembered(outlook: Outlook, choice: Choice) -> State:
     """The state for the next tick."""
     changed = choice.mode is not outlook.before.mode or not outlook.before.tick
@@ -114,7 +122,6 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
         weights=dict(choice.weights),
         desired=dict(choice.sizes),
-        ready={supply.pool.name: supply.ready for supply in outlook.supplies},
         in_service={supply.pool.name: supply.in_service for supply in outlook.supplies},
     )
 
@@ -128,10 +135,15 @@ def record_of(
     return DecisionRecord(**told, writes=tuple(writes), failures=tuple(failures))
 
 
-def record_without_fleet(
-    state: State, at: float, reasons: Sequence[Reason], failures: Sequence[str]
+def record_without_decision(
+    state: State,
+    at: float,
+    signs: VitalSigns,
+    reasons: Sequence[Reason],
+    writes: Sequence[Write],
+    failures: Sequence[str],
 ) -> DecisionRecord:
-    """The record of a tick that knows no fleet: nothing is sensed, decided or changed."""
+    """The record of a tick that knew too little to decide: what it read, and what survival wrote."""
     return DecisionRecord(
         tick=state.tick,
         at=at,
@@ -143,11 +155,26 @@ def record_without_fleet(
         savings_usd_per_hour=None,
         budget_usd_per_hour=None,
         signal_age_seconds=None,
-        units={},
+        units=_units_of(signs, writes),
         pools={},
-        writes=(),
+        writes=tuple(writes),
         failures=tuple(failures),
     )
+
+
+def _units_of(signs: VitalSigns, writes: Sequence[Write]) -> dict[str, UnitReport]:
+    """The units whose health is known; their weights are those of all traffic, which the last row has."""
+    row, before = max((signs.rows or {}).items(), key=lambda item: int(item[0]), default=("", {}))
+    after = next((write.after for write in writes if write.subject == rule_subject(row)), before)
+    return {
+        unit: UnitReport(healthy, after.get(unit, 0), before.get(unit, 0), None, 0.0, None)
+        for unit, healthy in signs.healthy.items()
+    }
+
+
+def rule_subject(row: str) -> str:
+    """How a write of one row is told."""
+    return f"rule {row}"
 
 
 def answer_from_plain(raw: object) -> Answer:

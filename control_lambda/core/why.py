@@ -6,8 +6,9 @@ from typing import Final
 from control_lambda.core.model import EvidenceKind, Mode, Reason, Refusal, Snapshot
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.plan.planner import Plan
-from control_lambda.core.reasons import HELD_BACK, OVER_BUDGET, READ, UNREAD, Code
+from control_lambda.core.reasons import HELD_BACK, OF_UNIT, OVER_BUDGET, READ, UNREAD, Code
 from control_lambda.core.record import Choice
+from control_lambda.core.supply.health import Source
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.traffic import shares
@@ -64,11 +65,23 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
             yield Code.HELD.reason(name, nodes=supply.desired)
         elif outlook.snapshot.pools[name].launch_suspended:
             yield Code.SUSPENDED.reason(name)
+    yield from _of_health(outlook)
     for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
         yield Code.NOT_BUILT.reason(unit, builds=outlook.snapshot.unbuilt[unit])
     for unit, level in outlook.state.trust.items():
         if level < outlook.before.trust.get(unit, 1.0):
             yield Code.TRUST_LOWERED.reason(unit, level=level)
+
+
+def _of_health(outlook: Outlook) -> Iterator[Reason]:
+    for unit, found in outlook.serving.items():
+        if found.source is Source.UNKNOWN:
+            yield Code.HEALTH_UNKNOWN.reason(unit, case=OF_UNIT)
+        elif found.source in {Source.COUNTS, Source.MEMORY}:
+            age = outlook.snapshot.at - found.at
+            yield Code.HEALTH_INFERRED.reason(unit, nodes=found.nodes, source=found.source, age=age)
+    if outlook.all_unhealthy:
+        yield Code.ALL_UNHEALTHY.reason()
 
 
 def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:

@@ -16,7 +16,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from control_lambda.aws.world import OBSERVE
+from control_lambda.aws.sensing import OBSERVE
 from control_lambda.core import names
 from control_lambda.core.fleet import FleetError, fleet_from_json
 from control_lambda.core.model import State, state_from_json

@@ -56,14 +56,6 @@ def supplies_of(
     )
 
 
-def ready_by_unit(supplies: Sequence[Supply]) -> dict[str, int]:
-    """Unit name to ready nodes over its pools."""
-    totals: dict[str, int] = {}
-    for supply in supplies:
-        totals[supply.unit.name] = totals.get(supply.unit.name, 0) + supply.ready
-    return totals
-
-
 def rpm_of(table: Sequence[float], nodes: int) -> float:
     """What `nodes` nodes carry (rpm); at the most what the table ends with."""
     return table[min(nodes, len(table) - 1)]
@@ -84,14 +76,14 @@ def _supply(pool: Pool, unit: Unit, snapshot: Snapshot, state: State, usd_per_la
 def _as_remembered(
     pool: Pool, unit: Unit, signals: PoolSignals | None, state: State, usd_per_late_request: float
 ) -> Supply:
-    """A pool whose nodes were not seen: what the last tick left there, and no change to it."""
+    """A pool whose nodes were not seen: no change to it. What of it serves, `health` says."""
     known = state.desired.get(pool.name, pool.nodes.min) if signals is None else signals.in_service
     return Supply(
         pool=pool,
         unit=unit,
         price=_price(pool, state),
         risk=_risk(pool, unit, state, usd_per_late_request),
-        ready=min(state.ready.get(pool.name, 0), known),
+        ready=0,
         leaving=0,
         starting=0,
         in_service=known,
