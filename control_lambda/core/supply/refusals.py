@@ -16,13 +16,14 @@ from control_lambda.core.model import NOTHING, Evidence, EvidenceKind, PoolSigna
 Refusals = Mapping[str, Refusal]
 
 # The first back-off by kind, doubled by every further refused probe. A refused launch costs nothing, so
-# shortages, which end by themselves, are probed often; what only a person mends is probed rarely.
+# shortages, which end by themselves, are probed often; what only a person mends is probed rarely. A quota
+# that was raised is found within a quarter of an hour: with a tick a minute, this is the longest wait for that.
 FIRST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
     EvidenceKind.SHORTAGE: 120,
     EvidenceKind.UNKNOWN: 120,
     EvidenceKind.NO_ADDRESSES: 600,
     EvidenceKind.NEVER_READY: 900,
-    EvidenceKind.QUOTA: 1800,
+    EvidenceKind.QUOTA: 840,
     EvidenceKind.UNSUPPORTED: 3600,
     EvidenceKind.PERMISSION: 3600,
 }
@@ -31,7 +32,7 @@ LONGEST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
     EvidenceKind.UNKNOWN: 600,
     EvidenceKind.NO_ADDRESSES: 3600,
     EvidenceKind.NEVER_READY: 3600,
-    EvidenceKind.QUOTA: 3600,
+    EvidenceKind.QUOTA: 840,
     EvidenceKind.UNSUPPORTED: 14400,
     EvidenceKind.PERMISSION: 14400,
 }

@@ -55,18 +55,43 @@ def brought(
     return carried, surviving
 
 
+def left(
+    options: Sequence[PoolOption], counts: Sequence[int], tables: Mapping[str, Sequence[float]], lost: int
+) -> float:
+    """What is carried after the loss of one pool, straight from the definition."""
+    rest = [0 if position == lost else count for position, count in enumerate(counts)]
+    return brought(options, rest, tables, {})[0]
+
+
+def outlived(
+    options: Sequence[PoolOption],
+    counts: Sequence[int],
+    tables: Mapping[str, Sequence[float]],
+    need: Need,
+) -> float:
+    """The highest demand, up to what is carried of it, whose shares every loss leaves or leaves at its best."""
+    highest = [option.high for option in options]
+    reached = min(need.demand_rpm, brought(options, counts, tables, {})[0])
+    for position, option in enumerate(options):
+        share, rest = need.outlived.get(option.market, 0.0), left(options, counts, tables, position)
+        if share and rest < left(options, highest, tables, position) - 1e-6:
+            reached = min(reached, rest / share)
+    return reached
+
+
 def brute_force(
     options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need
 ) -> tuple[int, ...]:
-    """The best counts by trying all: demand, then survival, then cost, then nodes, then option order."""
+    """The best counts by trying all: demand, survival, losses, cost, nodes, option order."""
 
     def worth(
         counts: tuple[int, ...], priced: Sequence[PoolOption]
-    ) -> tuple[float, float, float, int, list[int]]:
+    ) -> tuple[float, float, float, float, int, list[int]]:
         carried, surviving = brought(options, counts, tables, need.reserve)
         return (
             -round(min(carried, need.demand_rpm), 4),
             -round(min(surviving, need.survival_rpm), 4),
+            -round(outlived(options, counts, tables, need), 4),
             round(compared_cost(priced, counts), 7),
             sum(counts),
             [-count for count in counts],
@@ -119,6 +144,7 @@ needs = st.builds(
     survival_rpm=st.integers(0, 250).map(float),
     reserve=st.sampled_from(({}, {"spot": 0.5}, {"spot": 0.5, "on-demand": 0.25}, {"on-demand": 0.5})),
     budget_usd_per_hour=st.sampled_from((math.inf, 2.0, 5.0, 10.0, 20.0)),
+    outlived=st.sampled_from(({}, {"spot": 0.25}, {"spot": 0.5}, {"spot": 0.25, "on-demand": 0.5})),
 )
 
 
