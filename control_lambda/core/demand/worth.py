@@ -44,9 +44,9 @@ def demand_worth_carrying(
 
 
 def _supply_curve(supplies: Sequence[Supply], tables: Tables) -> list[tuple[float, float]]:
-    """What can be had, cheapest first: (USD per hour for one rpm, rpm); risk counts, as the planner counts it.
+    """What can be had, cheapest first: (USD per hour for one rpm, rpm).
 
-    New nodes pay for their start on top.
+    As the planner counts: with the risk, and new nodes pay for their start.
     """
     steps = []
     for supply in supplies:

@@ -61,9 +61,7 @@ def losses_of(
     return losses
 
 
-def solve_outliving(
-    units: Sequence[Unit], target: Target, losses: Sequence[UnitLosses], rpm: float
-) -> Best:
+def solve_outliving(units: Sequence[Unit], target: Target, losses: Sequence[UnitLosses], rpm: float) -> Best:
     """The cheapest plan that meets the `target` and, after any loss, carries its share of `rpm`.
 
     Raises:
@@ -114,6 +112,5 @@ def rests(units: Sequence[Unit], best: Best) -> list[tuple[float, float]]:
 
 def _falls_short(losses: UnitLosses, left: tuple[float, float], rpm: float) -> bool:
     return any(
-        loss.share and rest < loss.asked(rpm) - RPM_TOLERANCE
-        for loss, rest in zip(losses, left, strict=True)
+        loss.share and rest < loss.asked(rpm) - RPM_TOLERANCE for loss, rest in zip(losses, left, strict=True)
     )

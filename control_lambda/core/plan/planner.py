@@ -148,7 +148,7 @@ def _described(
 
 
 def _affordable(units: Sequence[Unit], target: Target, losses: Sequence[UnitLosses], budget: float) -> Best:
-    """The plan with less asked of it, as the budget pays for: first of the losses, the survival, the demand."""
+    """The plan with less asked of it, as the budget pays for: first of losses, then survival, then demand."""
     thrifty = [_without_premiums(unit) for unit in units]
 
     def within_budget(reduced: Target, outlived: float) -> Best | None:

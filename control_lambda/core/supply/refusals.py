@@ -16,8 +16,8 @@ from control_lambda.core.model import NOTHING, Evidence, EvidenceKind, PoolSigna
 Refusals = Mapping[str, Refusal]
 
 # The first back-off by kind, doubled by every further refused probe. A refused launch costs nothing, so
-# shortages, which end by themselves, are probed often; what only a person mends is probed rarely. A quota
-# that was raised is found within a quarter of an hour: with a tick a minute, this is the longest wait for that.
+# shortages, which end by themselves, are probed often; what only a person mends is probed rarely. A raised
+# quota is found within a quarter of an hour: with a tick a minute, this is the longest wait for that.
 FIRST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
     EvidenceKind.SHORTAGE: 120,
     EvidenceKind.UNKNOWN: 120,
