@@ -92,8 +92,8 @@ _ROWS: Final = (
             "VolumeLimitExceeded",
         ),
         issues=("InstanceLimitExceeded",),
-        first_back_off=1800,
-        longest_back_off=3600,
+        first_back_off=840,
+        longest_back_off=840,
         scope=Scope.FAMILY,
         examples=(
             Example(
