@@ -76,7 +76,8 @@ _EC2_STATES: Final = "EC2 API Reference, StateReason"
 
 # In this order: the first words found decide, so that a quota, a full subnet or a missing offering is never
 # read as a shortage. A refused launch costs nothing, so shortages, which end by themselves, are probed often;
-# what only a person mends is probed rarely.
+# what only a person mends is probed rarely. A raised quota is found within a quarter of an hour: with a tick a
+# minute, 840 s is the longest wait for that.
 _ROWS: Final = (
     RefusalKind(
         kind=EvidenceKind.QUOTA,
