@@ -251,6 +251,12 @@ class Failure(StrEnum):
     )
     SIZE = ("size of", "size-failed", "A pool's size could not be set.")
     RESUME = ("resume of", "resume-failed", "A pool's suspended launches could not be resumed.")
+    TERMINATION = ("termination of", "termination-failed", "A node could not be terminated.")
+    REBALANCING = (
+        "rebalancing of",
+        "rebalancing-failed",
+        "A group's own swapping of nodes could not be suspended or resumed.",
+    )
 
     def told(self, cause: str, subject: str = "") -> str:
         """The failure as the record tells it."""

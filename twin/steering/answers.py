@@ -259,6 +259,8 @@ def _groups(stands: _Standing, settings: Sequence[_GroupSettings]) -> dict[str, 
             members=members,
             terminating=stands.billed[pool] - len(members),
             launch_suspended=Suspension.PERSON if now_set.suspended else Suspension.NONE,
+            rebalance_suspended=Suspension.LOOP_OR_PERSON,
+            zones=(ZONE,),
         )
         for (pool, members), now_set in zip(stands.members.items(), settings, strict=True)
     }

@@ -14,7 +14,7 @@ from typing import Final
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.plan.memory import PlanMemory, PlanQuestion
 from control_lambda.core.plan.planner import Need, Plan, PoolOption
-from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of
+from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of, spendable
 
 Sizes = dict[str, int]
 
@@ -59,7 +59,7 @@ def _cheapest(
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
-    return _plans.plan(_question(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+    return _plans.plan(_question(options, tables, Need(demand, needed, reserve, spendable(supplies, fleet))))
 
 
 def _may_be_probed(supply: Supply) -> bool:
@@ -68,7 +68,7 @@ def _may_be_probed(supply: Supply) -> bool:
 
 def _had(supply: Supply) -> Supply:
     """The pool as if its refusal no longer stood."""
-    return supply._replace(most=supply.pool.nodes.max)
+    return supply._replace(most=supply.highest)
 
 
 # Holds nothing that decides anything: with it or without, the plans are the same.
@@ -127,20 +127,21 @@ def current(supply: Supply) -> int:
     """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
+    return min(max(supply.in_service, supply.least), supply.highest)
 
 
 def _asked_for(supply: Supply) -> int:
     """The desired size, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.desired, supply.least), supply.pool.nodes.max)
+    return min(max(supply.desired, supply.least), supply.highest)
 
 
 def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
     nodes = {
-        supply.pool.name: current(supply) if supply.refusal else _asked_for(supply) for supply in supplies
+        supply.pool.name: current(supply) if supply.refusal or supply.stopped else _asked_for(supply)
+        for supply in supplies
     }
     if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: current(supply) for supply in supplies}
@@ -154,7 +155,7 @@ def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet,
         replace(_option(supply), low=0, high=supply.pool.nodes.max, in_service=0, start_premium=0.0)
         for supply in supplies
     )
-    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
+    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)  # nothing of no use is held there
     return _plans.plan(_question(options, tables, need))
 
 
@@ -204,7 +205,7 @@ def _without_surplus(
     ready = {supply.pool.name: supply.ready for supply in supplies}
     for supply in sorted(supplies, key=_price_per_request, reverse=True):
         name = supply.pool.name
-        if supply.fixed or supply.starting:
+        if supply.fixed or supply.starting or supply.spared:
             continue
         while wanted[name] > plan.nodes[name]:
             spared = {**ready, name: max(ready[name] - 1, 0)}
