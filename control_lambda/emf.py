@@ -9,6 +9,7 @@ from control_lambda.core import names
 from control_lambda.core.model import EvidenceKind, Mode
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import Answer, DecisionRecord, Skipped
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.environment import Environment
 
 Dimensions = Mapping[str, str]
@@ -22,6 +23,8 @@ _FLEET_METRICS: Final = (
     (names.SIGNAL_AGE_SECONDS, "signal_age_seconds", MetricUnit.Seconds),
 )
 _MODES: Final = {Mode.COST: 0, Mode.CAPACITY: 1}
+_FLIPPING: Final = frozenset(kind for kind, row in REFUSAL_KINDS.items() if row.flips_mode)
+_QUOTA: Final = frozenset({EvidenceKind.QUOTA})
 _FLAGS: Final = (
     (names.PAUSED, Code.PAUSED),
     (names.BUDGET_REACHED, Code.BUDGET),
@@ -67,8 +70,8 @@ def _of_fleet(record: DecisionRecord) -> Metrics:
         names.MODE: (MetricUnit.NoUnit, _MODES[record.mode]),
         names.TICK_FAILURES: (MetricUnit.Count, len(record.failures)),
         names.LEASE_HELD: (MetricUnit.Count, 0),
-        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(EvidenceKind.SHORTAGE, record)),
-        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(EvidenceKind.QUOTA, record) > 0)),
+        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(_FLIPPING, record)),
+        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(_QUOTA, record) > 0)),
         names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
         names.UNITS_NOT_BUILT: (MetricUnit.Count, _reasons_with(Code.NOT_BUILT, record)),
     }
@@ -95,8 +98,8 @@ def _is_overwritten(record: DecisionRecord) -> bool:
     )
 
 
-def _pools_with(evidence: EvidenceKind, record: DecisionRecord) -> int:
-    return sum(pool.evidence == evidence for pool in record.pools.values())
+def _pools_with(kinds: frozenset[EvidenceKind], record: DecisionRecord) -> int:
+    return sum(pool.evidence in kinds for pool in record.pools.values())
 
 
 def _put(namespace: str, dimensions: Dimensions, metrics: Metrics) -> None:

@@ -1,15 +1,12 @@
-"""AWS error codes and refusal texts as predicates: the one place that knows how AWS spells a no.
+"""AWS error codes as predicates: the one place that knows how AWS says that a call failed.
 
-Codes are those of the service models that botocore ships; texts are those that Auto Scaling writes
-into scaling activities and EKS into node group health.
+Codes are those of the service models that botocore ships.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
 from botocore.exceptions import BotoCoreError, ClientError
-
-from control_lambda.core.model import EvidenceKind
 
 
 class NotDeployedError(Exception):
@@ -48,46 +45,6 @@ _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
 )
 
-# In this order: the first words found decide, so that a quota, a full subnet or a missing offering is
-# never read as a shortage.
-_REFUSALS: Final[tuple[tuple[EvidenceKind, tuple[str, ...]], ...]] = (
-    (
-        EvidenceKind.QUOTA,
-        (
-            "VcpuLimitExceeded",
-            "InstanceLimitExceeded",
-            "MaxSpotInstanceCountExceeded",
-            "more vCPU capacity than your current vCPU limit",
-        ),
-    ),
-    (EvidenceKind.NO_ADDRESSES, ("InsufficientFreeAddresses", "not enough free addresses")),
-    (
-        EvidenceKind.SHORTAGE,
-        (
-            "InsufficientInstanceCapacity",
-            "InsufficientCapacity",
-            "InsufficientHostCapacity",
-            "SpotMaxPriceTooLow",
-            "UnfulfillableCapacity",
-            "There is no Spot capacity available",
-            "do not have sufficient",
-        ),
-    ),
-    (
-        EvidenceKind.PERMISSION,
-        ("UnauthorizedOperation", "AccessDenied", "not authorized", "KMS", "Client.InternalError"),
-    ),
-    (EvidenceKind.UNSUPPORTED, ("Unsupported", "not supported in your requested Availability Zone")),
-)
-# EKS's own codes of node group issues that say what the text may not.
-_ISSUES: Final[Mapping[str, EvidenceKind]] = {
-    "InstanceLimitExceeded": EvidenceKind.QUOTA,
-    "InsufficientFreeAddresses": EvidenceKind.NO_ADDRESSES,
-    "AccessDenied": EvidenceKind.PERMISSION,
-    "AutoScalingGroupInvalidConfiguration": EvidenceKind.PERMISSION,
-    "NodeCreationFailure": EvidenceKind.NEVER_READY,
-}
-
 
 def code_of(error: BaseException) -> str:
     """The AWS code of a failed call, or what else there is to say where AWS gave none."""
@@ -123,16 +80,3 @@ def is_forbidden(error: BaseException) -> bool:
 def is_busy(error: BaseException) -> bool:
     """The resource is being changed by another operation."""
     return code_of(error) in _BUSY
-
-
-def kind_of_refusal(text: str, issue_code: str = "") -> EvidenceKind:
-    """What a refused launch means, from AWS's words and, for node group health, the issue's code.
-
-    The text wins, because EKS reports shortage, quota and missing offerings alike as
-    `AsgInstanceLaunchFailures`.
-    """
-    lowered = text.lower()
-    for kind, words in _REFUSALS:
-        if any(word.lower() in lowered for word in words):
-            return kind
-    return _ISSUES.get(issue_code, EvidenceKind.UNKNOWN)

@@ -22,8 +22,9 @@ from control_lambda.aws.world import CONFIG, MakeClient
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
 from control_lambda.core.model import Evidence, EvidenceKind, plain
+from control_lambda.core.supply.refusal_kinds import refused_launch
 from control_lambda.environment import Environment
-from control_lambda.errors import is_missing, kind_of_refusal
+from control_lambda.errors import is_missing
 
 LAUNCH_FAILED: Final = "EC2 Instance Launch Unsuccessful"
 INTERRUPTION: Final = "EC2 Spot Instance Interruption Warning"
@@ -85,9 +86,9 @@ class Signals:
         pool = self._pool_of_group(detail["AutoScalingGroupName"])
         if pool is None:
             return {"ignored": f"{detail['AutoScalingGroupName']} is none of this fleet's groups"}
-        kind = kind_of_refusal(detail.get("StatusMessage", ""))
-        zone = str(detail.get("Details", {}).get("Availability Zone", ""))
-        evidence = Evidence(pool, kind, _seconds(event), zone=zone)
+        text, details = detail.get("StatusMessage") or "", detail.get("Details") or {}
+        zone = str(details.get("Availability Zone") or "")
+        evidence = refused_launch(pool, text, _seconds(event), zone=zone)
         answer = self._announce(event, evidence)
         self._count(evidence)
         return answer

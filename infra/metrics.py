@@ -12,6 +12,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Objective
+from control_lambda.core.model import EvidenceKind
 
 MINUTE: Final = Duration.minutes(1)
 FIVE_MINUTES: Final = Duration.minutes(5)
@@ -37,6 +38,12 @@ class FleetMetrics:
     def of_pool(self, metric: str, pool: str, statistic: str, period: Duration = MINUTE) -> cloudwatch.Metric:
         """A metric of one pool, labelled with its name."""
         return self._own(metric, {names.POOL: pool}, statistic, period, pool)
+
+    def refusals(self, pool: str, kind: EvidenceKind, period: Duration) -> cloudwatch.Metric:
+        """How many launches of the pool were refused so in each period, labelled with the pool's name."""
+        return self._own(
+            names.CAPACITY_ERRORS, {names.POOL: pool, names.KIND: kind.value}, "Sum", period, pool
+        )
 
     def of_load_balancer(
         self, metric: str, statistic: str, period: Duration = MINUTE, label: str | None = None

@@ -52,12 +52,19 @@ class Group:
     zones: tuple[str, ...] = ()
 
 
+class Issue(NamedTuple):
+    """What a node group's health issue means; `text` is what EKS said where we cannot read it."""
+
+    kind: EvidenceKind
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class NodeGroup:
     """A pool's EKS node group: its status, DELETED when there is none, and what its health issues say."""
 
     status: str
-    issues: tuple[EvidenceKind, ...] = ()
+    issues: tuple[Issue, ...] = ()
 
 
 class Target(NamedTuple):

@@ -26,7 +26,7 @@ LEASE_SECONDS: Final = 45.0  # longer than Lambda's timeout of 30 s, shorter tha
 # A lease that ends later than this was taken by a clock that had jumped ahead; nobody holds it.
 LEASE_AHEAD_SECONDS: Final = 900.0
 BUILT: Final = "SUCCEEDED"  # CodeBuild's word
-MAX_EVIDENCE: Final = 500  # about 100 KB of the item's 400 KB
+MAX_EVIDENCE: Final = 500  # at most about 200 KB of the item's 400 KB
 # The first write may know too little of the item; the second has been told.
 ATTEMPTS: Final = 3
 
@@ -260,6 +260,7 @@ def _to_item(evidence: Evidence) -> dict[str, Any]:
         "at": {"N": repr(evidence.at)},
         "zone": {"S": evidence.zone},
         "node": {"S": evidence.node},
+        "text": {"S": evidence.text},
     }
 
 

@@ -13,6 +13,7 @@ from control_lambda.aws.validity import is_count, is_price
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, EvidenceKind, Minute
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.environment import Environment, target_group_dimension
 from control_lambda.errors import IncompleteAnswerError
 
@@ -25,16 +26,6 @@ PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
 # being up to three minutes late.
 NEW_COUNT_SECONDS: Final = 4 * MINUTE_SECONDS
 NEW_PRICE_SECONDS: Final = 2 * MINUTE_SECONDS
-
-# The kinds that signals reads from refused launches; the others are not counted in CapacityErrors.
-REFUSALS: Final = (
-    EvidenceKind.SHORTAGE,
-    EvidenceKind.QUOTA,
-    EvidenceKind.UNSUPPORTED,
-    EvidenceKind.NO_ADDRESSES,
-    EvidenceKind.PERMISSION,
-    EvidenceKind.UNKNOWN,
-)
 
 Points = dict[int, float]  # start of the period (epoch seconds) to value
 
@@ -76,7 +67,7 @@ class MetricsReader:
         deployed = [unit.name for unit in fleet.units if unit.name in self._environment.units]
         queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
         queries += self._untargeted_queries(fleet)
-        queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in REFUSALS]
+        queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in LAUNCH_REFUSALS]
         points, invalid = valid_counts(self._read(queries, at, WINDOW_SECONDS), at)
         return Counts(
             {name: _minutes(name, points) for name in deployed},
@@ -87,7 +78,7 @@ class MetricsReader:
             tuple(
                 Evidence(pool.name, kind, float(minute))
                 for pool in fleet.pools
-                for kind in REFUSALS
+                for kind in LAUNCH_REFUSALS
                 for minute, count in sorted(points.get(_id("refused", pool.name, kind), {}).items())
                 if count > 0
             ),

@@ -9,11 +9,12 @@ from typing import Any, Final
 
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.joining import Group, Instance, Member, NodeGroup, Target, best_of
+from control_lambda.aws.joining import Group, Instance, Issue, Member, NodeGroup, Target, best_of
 from control_lambda.core import names
 from control_lambda.core.model import DELETED, Evidence, Suspension, TargetHealth
+from control_lambda.core.supply.refusal_kinds import read_refusal, refused_launch
 from control_lambda.environment import Environment
-from control_lambda.errors import is_missing, kind_of_refusal
+from control_lambda.errors import is_missing
 
 ACTIVITY_SECONDS: Final = 900.0  # older refusals have been seen by an earlier tick
 ACTIVITIES_READ: Final = 10  # latest first; one refusal tells as much as many
@@ -108,7 +109,9 @@ class NodesReader:
         issues = raw.get("health", {}).get("issues", [])
         return NodeGroup(
             raw["status"],
-            tuple(kind_of_refusal(issue.get("message", ""), issue.get("code", "")) for issue in issues),
+            tuple(
+                Issue(*read_refusal(issue.get("message") or "", issue.get("code") or "")) for issue in issues
+            ),
         )
 
     def refusals(self, pool: str, group: str, at: float) -> tuple[Evidence, ...]:
@@ -117,9 +120,9 @@ class NodesReader:
             AutoScalingGroupName=group, MaxRecords=ACTIVITIES_READ
         )
         return tuple(
-            Evidence(
+            refused_launch(
                 pool,
-                kind_of_refusal(activity.get("StatusMessage", "")),
+                activity.get("StatusMessage") or "",
                 activity["StartTime"].timestamp(),
                 zone=_zone(activity),
             )
@@ -174,7 +177,9 @@ def _addresses(raw: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _zone(activity: Mapping[str, Any]) -> str:
+    """The zone that refused; empty where AWS does not say, for evidence without one counts for every zone."""
     try:
-        return str(json.loads(activity.get("Details") or "{}").get("Availability Zone", ""))
+        details = json.loads(activity.get("Details") or "{}")
     except ValueError:
-        return ""  # the zone is a refinement: evidence without one counts for every zone
+        return ""
+    return str(details.get("Availability Zone") or "") if isinstance(details, dict) else ""

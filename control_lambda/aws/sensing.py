@@ -189,4 +189,4 @@ def _refusals(
 def _issues(pool: str, node_group: NodeGroup, at: float) -> list[Evidence]:
     """EKS's health issues as evidence."""
     observed = at // ISSUE_SECONDS * ISSUE_SECONDS
-    return [Evidence(pool, kind, observed) for kind in node_group.issues]
+    return [Evidence(pool, issue.kind, observed, text=issue.text) for issue in node_group.issues]

@@ -8,10 +8,11 @@ from typing import Final
 
 from control_lambda.core import record, why
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State, Termination
+from control_lambda.core.model import Decision, Mode, Snapshot, State, Termination
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.plan import planner, sizes
 from control_lambda.core.supply import rebalancing, replacing
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.traffic.shares import (
     Traffic,
@@ -153,7 +154,7 @@ def _available(outlook: Outlook) -> dict[str, bool]:
 
 
 def _is_short(supply: Supply) -> bool:
-    return supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
+    return supply.refusal is not None and REFUSAL_KINDS[supply.refusal.kind].flips_mode
 
 
 def _obtainable(supply: Supply) -> int:

@@ -26,11 +26,11 @@ class EvidenceKind(StrEnum):
     """What a piece of evidence says about a pool."""
 
     SHORTAGE = "shortage"  # AWS has none left: the only kind that may flip the mode
-    QUOTA = "quota"  # the account's vCPU quota for the family is used up
+    QUOTA = "quota"  # a quota of the account is used up, mostly that of the family's vCPUs
     UNSUPPORTED = "unsupported"  # the zone does not offer the type
     NO_ADDRESSES = "no-addresses"  # the subnet has no free address
-    PERMISSION = "permission"  # a role or key forbids the launch
-    NEVER_READY = "never-ready"  # launched, but not ready within twice its start time
+    PERMISSION = "permission"  # a role, a key, the account's plan or the launch template forbids the launch
+    NEVER_READY = "never-ready"  # launched, but given up, or not ready within twice its start time
     UNKNOWN = "unknown"  # refused for a reason we cannot read
     INTERRUPTION = "interruption"  # AWS takes the named node away within two minutes
 
@@ -39,7 +39,8 @@ class EvidenceKind(StrEnum):
 class Evidence:
     """One observation about a pool's capacity.
 
-    `node` (an instance id) goes with INTERRUPTION alone; `zone` is empty where unknown.
+    `node` (an instance id) goes with INTERRUPTION alone; `zone` is empty where unknown. `text` is what AWS
+    said where we cannot read it, for people: the same observation with and without it is one.
     """
 
     pool: str
@@ -47,6 +48,7 @@ class Evidence:
     at: float
     zone: str = ""
     node: str = ""
+    text: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,9 +477,10 @@ def evidence_from_plain(raw: Any) -> Evidence:
             at=float(raw["at"]),
             zone=str(raw.get("zone", "")),
             node=str(raw.get("node", "")),
+            text=str(raw.get("text", "")),
         )
     except KeyError as missing:
-        raise ValueError(f"evidence: {missing} is missing; valid: pool, kind, at, zone, node") from None
+        raise ValueError(f"evidence: {missing} is missing; valid: pool, kind, at, zone, node, text") from None
 
 
 def state_to_json(state: State) -> str:

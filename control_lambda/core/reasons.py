@@ -8,6 +8,9 @@ from typing import Final, Self
 
 from control_lambda.core.model import Reason
 
+# The cases of REFUSED: whether AWS's words say something to us.
+READ: Final = 0
+UNREAD: Final = 1
 # The cases of BUDGET, whose sentences differ.
 HELD_BACK: Final = 0
 OVER_BUDGET: Final = 1
@@ -31,6 +34,7 @@ class Code(StrEnum):
         "launch-refused",
         "AWS refused to launch a node here; what runs keeps its traffic.",
         "{subject}: launch refused ({kind}); next probe in {wait:.0f} s",
+        '{subject}: launch refused ({kind}: "{text}"); next probe in {wait:.0f} s',
     )
     PROBE = (
         "probe",

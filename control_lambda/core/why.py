@@ -3,11 +3,12 @@
 from collections.abc import Iterator
 from typing import Final
 
-from control_lambda.core.model import EvidenceKind, Mode, Reason
+from control_lambda.core.model import EvidenceKind, Mode, Reason, Refusal, Snapshot
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.plan.planner import Plan
-from control_lambda.core.reasons import HELD_BACK, OVER_BUDGET, Code
+from control_lambda.core.reasons import HELD_BACK, OVER_BUDGET, READ, UNREAD, Code
 from control_lambda.core.record import Choice
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.traffic import shares
 
@@ -32,12 +33,24 @@ def _of_evidence(outlook: Outlook) -> Iterator[Reason]:
         old = before.get(key)
         if refusal.count and (old is None or old.at < refusal.at):
             wait = max(0.0, refusal.until - outlook.snapshot.at)
-            yield Code.REFUSED.reason(refusal.pool, kind=refusal.kind, wait=wait)
+            unread = _unread_words(refusal, outlook.snapshot)
+            case = UNREAD if unread else READ
+            yield Code.REFUSED.reason(refusal.pool, case=case, kind=refusal.kind, wait=wait, text=unread)
         elif old is not None and old.count and not refusal.count:
             yield Code.PROVEN.reason(refusal.pool)
     for item in outlook.snapshot.evidence:
         if item.kind is EvidenceKind.INTERRUPTION and item.node not in outlook.before.leaving:
             yield Code.INTERRUPTED.reason(item.pool, node=item.node)
+
+
+def _unread_words(refusal: Refusal, snapshot: Snapshot) -> str:
+    """What AWS said last of a refusal whose words say nothing to us."""
+    said = [
+        item
+        for item in snapshot.evidence
+        if item.text and (item.pool, item.kind) == (refusal.pool, refusal.kind)
+    ]
+    return max(said, key=lambda item: item.at).text if said else ""
 
 
 def _of_signals(outlook: Outlook) -> Iterator[Reason]:
@@ -65,7 +78,7 @@ def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
         short = [
             supply.pool.name
             for supply in outlook.supplies
-            if supply.refusal is not None and supply.refusal.kind is EvidenceKind.SHORTAGE
+            if supply.refusal is not None and REFUSAL_KINDS[supply.refusal.kind].flips_mode
         ]
         yield Code.CAPACITY_MODE.reason(pools=", ".join(short))
     else:

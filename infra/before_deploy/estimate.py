@@ -7,6 +7,7 @@ from typing import Final
 from control_lambda.core.fleet import Fleet, Pool, Unit
 from control_lambda.core.plan.planner import Need, Plan, PoolOption, plan
 from control_lambda.core.plan.staffing import carried_table
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from infra import catalog
 from infra.before_deploy.service_prices import REGIONS, service_prices
 from infra.cluster.cluster import SYSTEM_NODES, SYSTEM_VOLUME_GIB
@@ -34,11 +35,11 @@ POOL_METRICS: Final = 4
 # What the alarms of `infra.observability.alarms` watch.
 FLEET_ALARM_METRICS: Final = 21
 UNIT_ALARM_METRICS: Final = 1
-POOL_ALARM_METRICS: Final = 3
-# What a tick reads with GetMetricData: per load balancer, per unit, per pool (six kinds and the price).
+POOL_ALARM_METRICS: Final = 4
+# What a tick reads with GetMetricData: per load balancer, per unit, per pool (refusals by kind, the price).
 FLEET_READS: Final = 2
 UNIT_READS: Final = 5
-POOL_READS: Final = 7
+POOL_READS: Final = len(LAUNCH_REFUSALS) + 1
 
 NOT_COUNTED: Final = (
     "not counted: data transfer, what passes through NAT, the cluster's own logs and Container Insights, "

@@ -19,6 +19,7 @@ from constructs import Construct
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import EvidenceKind
 from control_lambda.core.reasons import Code
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
 from infra.settings import Settings
@@ -26,6 +27,7 @@ from infra.settings import Settings
 RUNBOOK: Final = "docs/operating.md"
 QUARTER_HOUR: Final = Duration.minutes(15)
 HOUR: Final = Duration.hours(1)
+UNKNOWN_REFUSALS: Final = 3  # in an hour: one may be a fault of AWS that is over
 TICKS_MISSED: Final = 3  # minutes: a late schedule or one crash is no silence yet
 
 AT_LEAST: Final = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
@@ -301,7 +303,7 @@ def _of_money(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
 def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     yield Watch(
         key="quota-reached",
-        says="A vCPU quota of the account refuses launches.",
+        says="A quota of the account refuses launches.",
         runbook="quota-reached",
         metric=metrics.of_fleet(names.QUOTA_REACHED, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
@@ -343,6 +345,16 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
         threshold=1,
         periods=6,
         missing=UNCHANGED,
+    )
+    yield Watch(
+        key=f"refusals-unknown-{pool}",
+        says=f"{pool}: {UNKNOWN_REFUSALS} launches in an hour were refused for an unknown reason.",
+        runbook="refusals-unknown",
+        metric=metrics.refusals(pool, EvidenceKind.UNKNOWN, HOUR),
+        comparison=AT_LEAST,
+        threshold=UNKNOWN_REFUSALS,
+        periods=1,
+        missing=QUIET,
     )
     yield Watch(
         key=f"node-group-stuck-{pool}",

@@ -57,11 +57,32 @@ def test_a_refused_launch_becomes_evidence_a_metric_and_a_tick(shell: Shell) -> 
     assert payload["time"] == event["time"]
     assert payload["cause"] == "event"
     assert payload["evidence"] == [
-        {"pool": FAST, "kind": "shortage", "at": NOON, "zone": "us-east-1a", "node": ""}
+        {"pool": FAST, "kind": "shortage", "at": NOON, "zone": "us-east-1a", "node": "", "text": ""}
     ]
     shell.actuators.set_desired(FAST, 0)
     polled = shell.sensors.sense(shell.fleet, NOON + 60, ()).evidence
     assert polled == (Evidence(FAST, EvidenceKind.SHORTAGE, NOON),)
+
+
+@pytest.mark.parametrize("told", [{"Details": None}, {"Details": {"Availability Zone": None}}])
+def test_a_refused_launch_without_details_is_one_of_unknown_zone(
+    shell: Shell, told: Mapping[str, Any]
+) -> None:
+    """AWS leaves them out where no zone was chosen yet."""
+    event = launch_failure(shell)
+    signals.handler({**event, "detail": {**event["detail"], **told}}, None)
+    assert shell.memory.acquire(NOON).evidence == (Evidence(FAST, EvidenceKind.SHORTAGE, NOON),)
+
+
+@pytest.mark.parametrize(("message", "text"), [("Tea is out.", "Tea is out."), (None, "")])
+def test_a_refusal_that_nobody_can_read_brings_its_text(shell: Shell, message: str | None, text: str) -> None:
+    """In the evidence that waits, and in the tick's event."""
+    event = launch_failure(shell)
+    signals.handler({**event, "detail": {**event["detail"], "StatusMessage": message}}, None)
+    (kept,) = shell.memory.acquire(NOON).evidence
+    assert (kept.kind, kept.text) == (EvidenceKind.UNKNOWN, text)
+    [payload] = shell.cloud.invocations()
+    assert [item["text"] for item in payload["evidence"]] == [text]
 
 
 def test_the_evidence_is_written_before_the_tick_is_invoked(shell: Shell) -> None:

@@ -26,6 +26,7 @@ from control_lambda.core.model import (
     TargetHealth,
 )
 from control_lambda.core.supply import refusals
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.trigger import CLOCK_JUMP_SECONDS
 from twin.bench.random_fleets import edited, most_rpm, random_fleet
 from twin.bench.rules import Decide, Tick, violations
@@ -38,9 +39,6 @@ VISIBLE_AFTER_SECONDS: Final = 120
 WINDOW_MINUTES: Final = 15
 # From nothing to all by 20 points a minute.
 RAMP_SECONDS: Final = 300
-REFUSALS: Final = tuple(
-    kind for kind in EvidenceKind if kind not in (EvidenceKind.INTERRUPTION, EvidenceKind.NEVER_READY)
-)
 
 # Chance per tick and subject at full intensity, and the most ticks that the fault lasts.
 POOL_FAULTS: Final = {
@@ -221,7 +219,7 @@ class History:
         if not self._struck("short", pool):
             self._nodes.set_capacity(pool, None, self._now)
         elif self._random.random() < STARVED_AGAIN:
-            self._nodes.set_refusal(pool, self._random.choice(REFUSALS))
+            self._nodes.set_refusal(pool, self._random.choice(LAUNCH_REFUSALS))
             self._nodes.set_capacity(pool, self._random.randint(0, held), self._now)
         start = self._fleet.unit_of[pool].profile.start_seconds if pool in self._fleet.unit_of else inf
         self._nodes.set_start_seconds(pool, inf if self._struck("never-ready", pool) else start)

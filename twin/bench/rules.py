@@ -22,6 +22,7 @@ from control_lambda.core.model import (
 )
 from control_lambda.core.reasons import Code
 from control_lambda.core.supply import refusals
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
 from control_lambda.core.traffic.weights import to_shares
 
@@ -300,7 +301,7 @@ def _same_again(tick: Tick) -> Iterator[str]:
 
 def _nothing_from_the_future(tick: Tick) -> Iterator[str]:
     now, state = tick.snapshot.at, tick.after
-    longest = max(refusals.LONGEST_BACK_OFF.values())
+    longest = max(row.longest_back_off for row in REFUSAL_KINDS.values())
     remembered = {
         "demand": float(state.demand.minute),
         "mode": state.mode_since,

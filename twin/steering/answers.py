@@ -12,7 +12,17 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.joining import Answers, Group, Instance, Joined, Member, NodeGroup, Target, join
+from control_lambda.aws.joining import (
+    Answers,
+    Group,
+    Instance,
+    Issue,
+    Joined,
+    Member,
+    NodeGroup,
+    Target,
+    join,
+)
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
 from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
 from control_lambda.core.fleet import MAX_NODES, Fleet
@@ -187,7 +197,7 @@ class WorldSources:
         """The pool's node group; EKS tells of the last refused launch for a while."""
         require("DescribeNodegroup", self._failing)
         nodes = self._world.nodes
-        recent = [item.kind for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
+        recent = [Issue(item.kind) for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
         return NodeGroup("ACTIVE", tuple(recent[-1:]))
 
     def targets(self, unit: str) -> Mapping[str, Target]:

@@ -14,29 +14,10 @@ from typing import Final, NamedTuple
 from control_lambda.core.fleet import Fleet, Pool, Unit
 from control_lambda.core.model import NOTHING, Evidence, EvidenceKind, PoolSignals, Refusal
 from control_lambda.core.supply.nodes import NEVER_READY_STARTS
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS, Scope
 
 Refusals = Mapping[str, Refusal]
 
-# The first back-off by kind, doubled by every further refused probe. A refused launch costs nothing, so
-# shortages, which end by themselves, are probed often; what only a person mends is probed rarely.
-FIRST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
-    EvidenceKind.SHORTAGE: 120,
-    EvidenceKind.UNKNOWN: 120,
-    EvidenceKind.NO_ADDRESSES: 600,
-    EvidenceKind.NEVER_READY: 900,
-    EvidenceKind.QUOTA: 1800,
-    EvidenceKind.UNSUPPORTED: 3600,
-    EvidenceKind.PERMISSION: 3600,
-}
-LONGEST_BACK_OFF: Final[Mapping[EvidenceKind, float]] = {
-    EvidenceKind.SHORTAGE: 600,
-    EvidenceKind.UNKNOWN: 600,
-    EvidenceKind.NO_ADDRESSES: 3600,
-    EvidenceKind.NEVER_READY: 3600,
-    EvidenceKind.QUOTA: 3600,
-    EvidenceKind.UNSUPPORTED: 14400,
-    EvidenceKind.PERMISSION: 14400,
-}
 # How long an interrupted node is left out: AWS takes it after two minutes, the group drops it soon after.
 INTERRUPTION_SECONDS: Final = 300.0
 
@@ -125,7 +106,7 @@ def hanging_pools(refusals: Refusals) -> frozenset[str]:
     return frozenset(
         refusal.pool
         for refusal in refusals.values()
-        if refusal.count and refusal.kind is EvidenceKind.NEVER_READY
+        if refusal.count and not REFUSAL_KINDS[refusal.kind].refuses_launch
     )
 
 
@@ -138,12 +119,14 @@ def _is_echo(evidence: Evidence, refusals: Refusals) -> bool:
 
 
 def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
-    if evidence.kind is EvidenceKind.QUOTA:
-        return f"quota:{family(unit.instance_type)}:{pool.market}"
-    if evidence.kind in (EvidenceKind.SHORTAGE, EvidenceKind.UNSUPPORTED):
-        own = f":{pool.name}" if evidence.zone else ""
-        return f"{unit.instance_type}::{pool.market}{own}"
-    return f"pool:{pool.name}"
+    match REFUSAL_KINDS[evidence.kind].scope:
+        case Scope.FAMILY:
+            return f"{evidence.kind}:{family(unit.instance_type)}:{pool.market}"
+        case Scope.TYPE:
+            own = f":{pool.name}" if evidence.zone else ""
+            return f"{unit.instance_type}::{pool.market}{own}"
+        case Scope.POOL:
+            return f"pool:{pool.name}"
 
 
 def _covers(key: str, refusal: Refusal, pool: Pool, unit: Unit) -> bool:
@@ -151,7 +134,10 @@ def _covers(key: str, refusal: Refusal, pool: Pool, unit: Unit) -> bool:
 
     Where its zones are known, another pool of the type may still launch in the zones that are its own.
     """
-    shared = (f"quota:{family(unit.instance_type)}:{pool.market}", f"{unit.instance_type}::{pool.market}")
+    shared = (
+        f"{refusal.kind}:{family(unit.instance_type)}:{pool.market}",
+        f"{unit.instance_type}::{pool.market}",
+    )
     return refusal.pool == pool.name or key in shared
 
 
@@ -159,8 +145,10 @@ def _episode(old: Refusal | None, evidence: Evidence) -> Refusal:
     count = old.count if old else 0
     if old is None or evidence.at >= old.until:
         count += 1
-    first, longest = FIRST_BACK_OFF[evidence.kind], LONGEST_BACK_OFF[evidence.kind]
-    back_off = min(longest, first * 2.0 ** (count - 1)) if count else first
+    row = REFUSAL_KINDS[evidence.kind]
+    back_off = (
+        min(row.longest_back_off, row.first_back_off * 2.0 ** (count - 1)) if count else row.first_back_off
+    )
     return Refusal(evidence.kind, evidence.pool, evidence.at, evidence.at + back_off, max(count, 1))
 
 
@@ -174,7 +162,7 @@ class _Covered(NamedTuple):
 
 
 def _is_disproved(refusal: Refusal, covered: Sequence[_Covered], at: float) -> bool:
-    if refusal.kind is EvidenceKind.NEVER_READY:
+    if not REFUSAL_KINDS[refusal.kind].refuses_launch:
         return all(
             at > refusal.until + NEVER_READY_STARTS * pool.unit.profile.start_seconds and not pool.hangs
             for pool in covered

@@ -17,11 +17,10 @@ from control_lambda.core.model import (
     State,
     ZoneRefusal,
 )
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 
 RefusedZones = Mapping[str, Mapping[str, ZoneRefusal]]
 
-# What may differ from zone to zone: capacity, the types on offer, the addresses of the zone's subnet.
-ZONAL: Final = frozenset({EvidenceKind.SHORTAGE, EvidenceKind.UNSUPPORTED, EvidenceKind.NO_ADDRESSES})
 # A zone's refusal is remembered as long as the metric that repeats it without its zone is read.
 REMEMBERED_SECONDS: Final = 960.0
 # The group retries within a minute: by then it has tried three zones.
@@ -109,7 +108,7 @@ def _latest_kind(refused: Mapping[str, ZoneRefusal]) -> EvidenceKind:
 
 
 def _is_zonal(item: Evidence) -> bool:
-    return bool(item.zone) and item.kind in ZONAL
+    return bool(item.zone) and item.kind in REFUSAL_KINDS and REFUSAL_KINDS[item.kind].zonal
 
 
 def _none_left(pool: str, noted: RefusedZones, pools: Mapping[str, PoolSignals]) -> bool:

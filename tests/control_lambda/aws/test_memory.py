@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -140,6 +140,18 @@ def test_evidence_waits_for_the_next_tick_and_is_forgotten_once_seen(item: Item)
     remembered = memory.acquire(NOON)
     assert remembered.evidence == (SHORTAGE, INTERRUPTION)
     memory.save(State(tick=1), remembered.evidence)
+    assert memory.acquire(NOON + 60).evidence == ()
+
+
+def test_the_text_of_an_unknown_refusal_waits_with_it_and_makes_no_second_one(item: Item) -> None:
+    """The tick that takes it shows it."""
+    memory = item.memory()
+    bare = Evidence(FAST, EvidenceKind.UNKNOWN, NOON - 5)
+    for evidence in (bare, replace(bare, text="Tea is out.")):
+        assert memory.add_evidence(evidence)
+    (kept,) = memory.acquire(NOON).evidence
+    assert (kept, kept.text) == (bare, "Tea is out.")
+    memory.save(State(tick=1), (bare,))
     assert memory.acquire(NOON + 60).evidence == ()
 
 

@@ -1,5 +1,6 @@
 """AWS's answers about nodes as typed ones, and the writes to groups, against the service models alone."""
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -7,11 +8,12 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 
-from control_lambda.aws.joining import Member, NodeGroup, Target
-from control_lambda.aws.nodes import NodesReader, group_of
+from control_lambda.aws.joining import Issue, Member, NodeGroup, Target
+from control_lambda.aws.nodes import ACTIVITIES_READ, NodesReader, group_of
 from control_lambda.aws.world import AwsActuators, AwsSensors, Clients
-from control_lambda.core.model import DELETED, EvidenceKind, Suspension, TargetHealth
+from control_lambda.core.model import DELETED, Evidence, EvidenceKind, Suspension, TargetHealth
 from control_lambda.environment import Deployment, Environment
+from tests.control_lambda.conftest import NOON
 
 ARN: Final = "arn:aws:elasticloadbalancing:us-east-1:1:targetgroup/fast/1"
 ENVIRONMENT: Final = Environment(
@@ -91,9 +93,24 @@ def test_every_target_has_its_health_and_whether_it_is_anomalous() -> None:
     }
 
 
-def test_a_node_group_has_its_status_and_what_its_issues_say() -> None:
-    """In EKS's words."""
-    issue = {"code": "AsgInstanceLaunchFailures", "message": "VcpuLimitExceeded - no more"}
+@pytest.mark.parametrize(
+    ("issue", "read"),
+    [
+        (
+            {"code": "AsgInstanceLaunchFailures", "message": "VcpuLimitExceeded - no more"},
+            Issue(EvidenceKind.QUOTA),
+        ),
+        ({"code": "NodeCreationFailure"}, Issue(EvidenceKind.NEVER_READY)),
+        ({"message": "Tea is out."}, Issue(EvidenceKind.UNKNOWN, "Tea is out.")),
+        (
+            {"code": "ClusterUnreachable", "message": "Tea is out."},
+            Issue(EvidenceKind.UNKNOWN, "Tea is out."),
+        ),
+        ({"code": "ClusterUnreachable"}, Issue(EvidenceKind.UNKNOWN)),
+    ],
+)
+def test_a_node_group_has_its_status_and_what_its_issues_say(issue: Mapping[str, str], read: Issue) -> None:
+    """In EKS's words, which may be a code alone; what cannot be read brings its text."""
     found = answered(
         "eks",
         "describe_nodegroup",
@@ -101,7 +118,7 @@ def test_a_node_group_has_its_status_and_what_its_issues_say() -> None:
         {"clusterName": "cluster", "nodegroupName": "spot-nodes"},
         lambda reader: reader.node_group(POOL),
     )
-    assert found == NodeGroup("DEGRADED", (EvidenceKind.QUOTA,))
+    assert found == NodeGroup("DEGRADED", (read,))
 
 
 def test_a_node_group_that_is_not_found_is_deleted() -> None:
@@ -110,6 +127,55 @@ def test_a_node_group_that_is_not_found_is_deleted() -> None:
     with Stubber(eks) as stub:
         stub.add_client_error("describe_nodegroup", "ResourceNotFoundException")
         assert NodesReader(None, None, None, eks, ENVIRONMENT).node_group(POOL) == NodeGroup(DELETED)
+
+
+def refused(**shown: str) -> Evidence:
+    """What is read of an activity that failed a minute ago, of which AWS shows that much."""
+    activity = {
+        "ActivityId": "1",
+        "AutoScalingGroupName": "eks-spot-nodes",
+        "Cause": "a call",
+        "StartTime": dt.datetime.fromtimestamp(NOON - 60, dt.UTC),
+        "StatusCode": "Failed",
+        **shown,
+    }
+    (found,) = answered(
+        "autoscaling",
+        "describe_scaling_activities",
+        {"Activities": [activity]},
+        {"AutoScalingGroupName": "eks-spot-nodes", "MaxRecords": ACTIVITIES_READ},
+        lambda reader: reader.refusals(POOL, "eks-spot-nodes", NOON),
+    )
+    return found
+
+
+@pytest.mark.parametrize(
+    ("shown", "zone"),
+    [
+        ({"Details": '{"Availability Zone": "us-east-1a"}'}, "us-east-1a"),
+        ({"Details": '{"Subnet ID": "subnet-1"}'}, ""),
+        ({"Details": '{"Availability Zone": null}'}, ""),
+        ({"Details": "null"}, ""),
+        ({"Details": "[]"}, ""),
+        ({"Details": "{"}, ""),
+        ({"Details": ""}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_refused_launch_without_details_is_one_of_unknown_zone(shown: dict[str, str], zone: str) -> None:
+    """The zone is a refinement: without it the refusal counts for every zone."""
+    found = refused(StatusMessage="There is no Spot capacity available", **shown)
+    assert found == Evidence(POOL, EvidenceKind.SHORTAGE, NOON - 60, zone=zone)
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [({"StatusMessage": "Tea is out."}, "Tea is out."), ({"StatusMessage": ""}, ""), ({}, "")],
+)
+def test_a_refusal_that_nobody_can_read_brings_its_text(shown: dict[str, str], text: str) -> None:
+    """From the group's activities."""
+    found = refused(**shown)
+    assert (found.kind, found.text) == (EvidenceKind.UNKNOWN, text)
 
 
 def group(suspended: Mapping[str, str], *states: str) -> dict[str, Any]:

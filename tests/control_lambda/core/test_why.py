@@ -45,6 +45,26 @@ def test_a_refused_launch_is_told_once_with_its_kind() -> None:
     assert subjects(told(replace(SERVING, refusals=refusal())), Code.REFUSED) == []
 
 
+def test_a_refusal_that_nobody_can_read_is_told_in_the_words_of_aws() -> None:
+    """Those of the refusal that counts, the latest; of another pool or kind they would mislead."""
+    latest = Evidence(A, EvidenceKind.UNKNOWN, NOON - 10, text="Tea is out.")
+    decision = told(
+        evidence=(
+            replace(latest, at=NOON - 20, text="Coffee is out."),
+            latest,
+            replace(latest, at=NOON - 5, pool=B, text="Milk is out."),
+            Evidence(A, EvidenceKind.SHORTAGE, NOON - 10),
+        )
+    )
+    texts = sorted(reason.text for reason in decision.reasons if reason.code == Code.REFUSED)
+
+    assert texts == [
+        f"{A}: launch refused (shortage); next probe in 110 s",
+        f'{A}: launch refused (unknown: "Tea is out."); next probe in 110 s',
+        f'{B}: launch refused (unknown: "Milk is out."); next probe in 115 s',
+    ]
+
+
 def test_capacity_that_is_back_is_told() -> None:
     """A node was launched since the refusal."""
     granted = {A: group(A, 3, starting=[NOON - 30]), B: group(B, 1)}

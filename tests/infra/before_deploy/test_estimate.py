@@ -9,6 +9,7 @@ from typing import Any, Final
 import pytest
 
 from control_lambda.aws.metrics import MetricsReader
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.emf import metrics_of
 from control_lambda.environment import Deployment, Environment
 from control_lambda.fleet_file import load_fleet
@@ -74,8 +75,10 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         assert amounts(lines[name]) == pytest.approx((minimum, typical, maximum), abs=0.005), name
     # 500 images of 0.5 MB a minute are 15 GB an hour, one capacity unit each.
     assert lines["load balancer capacity"].typical == pytest.approx(15 * 0.008 * HOURS)
-    # 45 metrics, 41 watched, a dashboard, the pager; 62 read each minute; 8 KB of log each minute.
-    cloudwatch = 45 * 0.30 + 41 * 0.10 + 3 + 0.50 + 43800 * (62 * 0.00001 + 0.000008 * 0.50)
+    # 45 metrics, 46 watched, a dashboard, the pager; read each minute: 2, 5 by unit, and by pool every kind
+    # of refused launch and the price; 8 KB of log each minute.
+    read = 2 + 5 * 5 + 5 * (len(LAUNCH_REFUSALS) + 1)
+    cloudwatch = 45 * 0.30 + 46 * 0.10 + 3 + 0.50 + 43800 * (read * 0.00001 + 0.000008 * 0.50)
     assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
     assert len(lines) == len(expected) + 2
 

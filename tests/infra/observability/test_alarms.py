@@ -10,12 +10,13 @@ from typing import Any, Final
 import numpy as np
 import pytest
 
+from control_lambda.core import names
 from control_lambda.core.model import EvidenceKind, Mode, PoolReport, Reason
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import DecisionRecord, Skipped
 from tests.infra.observability.alarm_evaluator import ALARM, INSUFFICIENT, OK, Alarm, Metrics
 from tests.infra.observability.alarmed import BUILDS, FLEET, STACK, resources, template
-from tests.infra.replayed import TICK, Replayed, put_prices, put_record, run
+from tests.infra.replayed import CLUSTER, TICK, Replayed, put_prices, put_record, run
 from twin.cloud.moto_gaps.minutes import MINUTE
 from twin.world.queues import LOST
 from twin.world.world import EPOCH
@@ -195,6 +196,29 @@ def test_what_the_record_tells_raises_its_alarm(key: str, change: Change, minute
 def test_silence_of_the_loop_raises_none_of_its_flags(key: str) -> None:
     """That no tick runs is told by one alarm, not by all of them."""
     assert raised_after(key, [record for record in quiet().records if record.at < EPOCH + 3600]) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "pool", "at", "expected"),
+    [
+        ("unknown", POOL, (70, 80, 90), {OK, ALARM}),
+        ("unknown", POOL, (70, 80), {OK}),
+        ("unknown", POOL, (70, 100, 131), {OK}),
+        ("shortage", POOL, (70, 80, 90), {OK}),
+        ("unknown", "g5-inductor-spot", (70, 80, 90), {OK}),
+    ],
+)
+def test_refusals_that_nobody_can_read_are_told_when_they_come_again(
+    kind: str, pool: str, at: Sequence[int], expected: set[str]
+) -> None:
+    """Three in an hour, of one pool; what the loop can read has its own alarms."""
+    metrics = quiet().metrics()
+    dimensions = {names.FLEET: CLUSTER, names.POOL: pool, names.KIND: kind}
+    for minute in at:
+        metrics.put(names.NAMESPACE, names.CAPACITY_ERRORS, dimensions, EPOCH + minute * MINUTE, [1])
+    told = states(f"refusals-unknown-{POOL}", metrics, quiet().watched())
+    assert set(told) == expected
+    assert told[-1] == OK
 
 
 def test_missing_ticks_are_told_within_minutes() -> None:

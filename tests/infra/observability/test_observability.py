@@ -12,6 +12,7 @@ from aws_cdk.assertions import Template
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.record import DecisionRecord
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.emf import metrics_of
 from control_lambda.fleet_file import load_fleet
 from infra.observability.dashboard import DECISIONS
@@ -82,7 +83,16 @@ def put_by_the_loop(record: DecisionRecord, fleet: Fleet) -> set[Metric]:
         (names.NAMESPACE, names.PRICE_USD_PER_HOUR, frozenset({(names.POOL, pool.name)}))
         for pool in fleet.pools
     }
-    return told | prices
+    refusals = {
+        (
+            names.NAMESPACE,
+            names.CAPACITY_ERRORS,
+            frozenset({(names.POOL, pool.name), (names.KIND, kind.value)}),
+        )
+        for pool in fleet.pools
+        for kind in LAUNCH_REFUSALS
+    }
+    return told | prices | refusals
 
 
 def shown(widgets: list[dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, str]]]:

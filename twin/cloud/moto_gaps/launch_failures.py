@@ -1,53 +1,20 @@
 """How AWS tells that a launch was refused or a node is taken away: texts, activities and events.
 
-Texts: "Troubleshoot issues in Amazon EC2 Auto Scaling: EC2 instance launch failures" in the EC2 Auto
-Scaling User Guide and "Error codes" in the EC2 API Reference, prefixed as groups with a mixed instances
-policy prefix them. Event shapes: "EventBridge events for EC2 Auto Scaling" in the same guide, "Spot
-Instance interruption notices" and "EC2 instance rebalance recommendations" in the EC2 User Guide.
+Texts are the examples of `control_lambda.core.supply.refusal_kinds`, prefixed as groups with a mixed
+instances policy prefix them. Event shapes: "EventBridge events for EC2 Auto Scaling" in the EC2 Auto Scaling
+User Guide, "Spot Instance interruption notices" and "EC2 instance rebalance recommendations" in the EC2 User
+Guide.
 """
 
 from collections.abc import Mapping
 from typing import Any, Final
 
-from control_lambda.core.model import EvidenceKind
+from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS, REFUSAL_KINDS
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.protocol import REGION, ZONE, Result, iso, stable_id
 from twin.world.nodes import Event, Interrupted, Refused
 
 SUBNET: Final = "subnet-0fulcrum00000001"
-
-ON_DEMAND_TEXTS: Final[Mapping[EvidenceKind, str]] = {
-    EvidenceKind.SHORTAGE: (
-        "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
-        "Availability Zone you requested ({zone}). Our system will be working on provisioning additional "
-        "capacity. You can currently get {type} capacity by not specifying an Availability Zone in your "
-        "request or choosing us-east-1b, us-east-1c."
-    ),
-    EvidenceKind.QUOTA: (
-        "VcpuLimitExceeded - You have requested more vCPU capacity than your current vCPU limit of 32 "
-        "allows for the instance bucket that the specified instance type belongs to. Please visit "
-        "http://aws.amazon.com/contact-us/ec2-request to request an adjustment to this limit."
-    ),
-    EvidenceKind.UNSUPPORTED: (
-        "Unsupported - Your requested instance type ({type}) is not supported in your requested "
-        "Availability Zone ({zone}). Please retry your request by not specifying an Availability Zone or "
-        "choosing us-east-1b, us-east-1c."
-    ),
-    EvidenceKind.NO_ADDRESSES: (
-        "InsufficientFreeAddressesInSubnet - There are not enough free addresses in subnet '{subnet}' to "
-        "satisfy the requested number of instances."
-    ),
-    EvidenceKind.PERMISSION: "UnauthorizedOperation - You are not authorized to perform this operation.",
-    EvidenceKind.UNKNOWN: "InternalError - An internal error has occurred.",
-}
-
-SPOT_TEXTS: Final[Mapping[EvidenceKind, str]] = {
-    **ON_DEMAND_TEXTS,
-    EvidenceKind.SHORTAGE: (
-        "InsufficientInstanceCapacity - There is no Spot capacity available that matches your request."
-    ),
-    EvidenceKind.QUOTA: "MaxSpotInstanceCountExceeded - Max spot instance count exceeded.",
-}
 
 
 def status_message(deployment: Deployment, refused: Refused) -> str:
@@ -56,13 +23,12 @@ def status_message(deployment: Deployment, refused: Refused) -> str:
     Raises:
         ValueError: no launch is refused for that kind.
     """
+    if refused.kind not in LAUNCH_REFUSALS:
+        raise ValueError(f"no launch is refused as {refused.kind}; valid: {', '.join(LAUNCH_REFUSALS)}")
     pool = deployment.fleet.pool_named[refused.pool]
-    texts = SPOT_TEXTS if pool.market == "spot" else ON_DEMAND_TEXTS
-    if refused.kind not in texts:
-        raise ValueError(f"no launch is refused as {refused.kind}; valid: {', '.join(texts)}")
     market = "Spot" if pool.market == "spot" else "On-Demand"
     instance_type = deployment.fleet.unit_of[refused.pool].instance_type
-    text = texts[refused.kind].format(type=instance_type, zone=ZONE, subnet=SUBNET)
+    text = REFUSAL_KINDS[refused.kind].text(pool.market).format(type=instance_type, zone=ZONE, subnet=SUBNET)
     return f"Could not launch {market} Instances. {text} Launching EC2 instance failed."
 
 

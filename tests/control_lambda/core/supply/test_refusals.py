@@ -1,13 +1,14 @@
 """What refused launches teach: how long to stay away, who shares the lesson, and what ends it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from control_lambda.core.fleet import parse_fleet
 from control_lambda.core.model import Evidence, EvidenceKind, PoolSignals, Refusal
 from control_lambda.core.supply import refusals
-from control_lambda.core.supply.refusals import FIRST_BACK_OFF, LONGEST_BACK_OFF
+from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from tests.control_lambda.core.examples import NOON, START, fleet, group, unit
 
 FLEET = fleet(
@@ -17,7 +18,7 @@ FLEET = fleet(
     unit("inf2"),
 )
 A, A_SPOT, B, C, D = (pool.name for pool in FLEET.pools)
-REFUSED = tuple(kind for kind in EvidenceKind if kind is not EvidenceKind.INTERRUPTION)
+REFUSED = tuple(REFUSAL_KINDS)
 Refusals = dict[str, Refusal]
 
 
@@ -66,7 +67,7 @@ def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: EvidenceKin
     refusal = refusals.refusal_of(remembered(refused(kind=kind)), FLEET.pools[0], FLEET.units[0])
 
     assert refusal is not None
-    assert refusal.until == NOON + FIRST_BACK_OFF[kind]
+    assert refusal.until == NOON + REFUSAL_KINDS[kind].first_back_off
     assert refusals.launch_limit(refusal, 3, 10, refusal.until - 1, probing=False) == 3
     assert refusals.launch_limit(refusal, 3, 10, refusal.until, probing=False) == 4
 
@@ -75,22 +76,22 @@ def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: EvidenceKin
 def test_every_refused_probe_doubles_the_back_off_up_to_its_longest(kind: EvidenceKind) -> None:
     """Exponential back-off."""
     known = remembered(refused(kind=kind))
-    first, waits = FIRST_BACK_OFF[kind], [back_off(known)]
+    row, waits = REFUSAL_KINDS[kind], [back_off(known)]
     for _ in range(8):
         (refusal,) = known.values()
         known = refusals.remember(known, [refused(kind=kind, at=refusal.until)], FLEET)
         waits.append(back_off(known))
 
-    assert waits[:2] == [first, min(2 * first, LONGEST_BACK_OFF[kind])]
+    assert waits[:2] == [row.first_back_off, min(2 * row.first_back_off, row.longest_back_off)]
     assert waits == sorted(waits)
-    assert waits[-1] == LONGEST_BACK_OFF[kind]
+    assert waits[-1] == row.longest_back_off
 
 
 def test_refusals_within_the_back_off_belong_to_one_episode() -> None:
     """An Auto Scaling group retries every minute: that renews the back-off but does not double it."""
     known = remembered(refused(at=NOON), refused(at=NOON + 60), refused(at=NOON + 100))
 
-    assert back_off(known) == FIRST_BACK_OFF[EvidenceKind.SHORTAGE]
+    assert back_off(known) == REFUSAL_KINDS[EvidenceKind.SHORTAGE].first_back_off
     assert [refusal.count for refusal in known.values()] == [1]
 
 
@@ -177,6 +178,16 @@ def test_evidence_that_was_taken_before_is_ignored() -> None:
     assert refusals.remember(known, [refused(at=NOON), refused(at=NOON - 500)], FLEET) == known
 
 
+def test_evidence_with_its_text_and_without_it_is_one_refusal() -> None:
+    """The metric has no text, the event and the activity have: in any order it counts once."""
+    bare = refused(kind=EvidenceKind.UNKNOWN)
+    told = replace(bare, text="Tea is out.")
+
+    assert told == bare
+    assert len({told, bare}) == 1
+    assert remembered(told, bare) == remembered(bare, told) == remembered(bare)
+
+
 def test_late_evidence_of_a_refusal_that_was_disproved_is_ignored() -> None:
     """A node has been granted since."""
     known = remembered(refused(at=NOON))
@@ -223,7 +234,7 @@ def test_after_proof_the_next_refusal_starts_a_new_series() -> None:
     proven = refusals.forget_proven(known, granted, FLEET, NOON + 1320)
     again = refusals.remember(proven, [refused(at=NOON + 2000)], FLEET)
 
-    assert back_off(again) == FIRST_BACK_OFF[EvidenceKind.SHORTAGE]
+    assert back_off(again) == REFUSAL_KINDS[EvidenceKind.SHORTAGE].first_back_off
 
 
 def test_a_launch_proves_nothing_about_nodes_that_never_get_ready() -> None:
@@ -237,7 +248,7 @@ def test_a_launch_proves_nothing_about_nodes_that_never_get_ready() -> None:
 def test_never_ready_is_forgiven_when_twice_the_start_time_passes_after_its_back_off() -> None:
     """Without another node that is overdue."""
     known = remembered(refused(kind=EvidenceKind.NEVER_READY))
-    forgiven_at = NOON + FIRST_BACK_OFF[EvidenceKind.NEVER_READY] + 2 * START + 1
+    forgiven_at = NOON + REFUSAL_KINDS[EvidenceKind.NEVER_READY].first_back_off + 2 * START + 1
 
     assert standing(refusals.forget_proven(known, seen(), FLEET, forgiven_at)) == set()
     assert standing(refusals.forget_proven(known, seen(), FLEET, forgiven_at, hanging=[A])) == {A}
