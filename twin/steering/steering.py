@@ -113,9 +113,7 @@ class WorldPorts:
     def terminate(self, node: str, *, decrement: bool) -> None:
         """Terminate the node."""
         require("TerminateInstanceInAutoScalingGroup", self._failing)
-        raise NotImplementedError(
-            f"{node} (decrement: {decrement}): the world's groups terminate no one node"
-        )
+        self._world.nodes.terminate(node, decrement, self._world.now)
 
     def resume_launches(self, pool: str) -> None:
         """Let the group launch again."""

@@ -146,6 +146,25 @@ class Nodes:
         self._launch_missing(group)
         self._schedule(group)
 
+    def terminate(self, node: str, decrement: bool, at: float) -> None:  # noqa: FBT001 - as AWS names it
+        """Do as TerminateInstanceInAutoScalingGroup: have that very node leave, and with it its place or not.
+
+        Raises:
+            LookupError: no group holds the node.
+        """
+        self.advance(at)
+        for group in self._groups.values():
+            for leaving in group.members(at):
+                if leaving.id == node:
+                    leaving.leaving_at = at
+                    leaving.gone_at = min(leaving.gone_at, at + DRAIN_SECONDS)
+                    group.desired = max(0, group.desired - 1) if decrement else group.desired
+                    self._changed(group)
+                    self._launch_missing(group)
+                    self._schedule(group)
+                    return
+        raise LookupError(f"no group holds {node}")
+
     def set_capacity(self, pool: str, nodes: int | None, at: float) -> None:
         """Let at most that many nodes exist in the pool, draining ones included; None = unlimited.
 

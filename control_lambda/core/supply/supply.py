@@ -103,7 +103,7 @@ def cost_per_hour(supplies: Sequence[Supply], nodes: Mapping[str, int]) -> float
 
 def spendable(supplies: Sequence[Supply], fleet: Fleet) -> float:
     """What of the budget is left for nodes that are of use, in USD per hour."""
-    return fleet.budget_usd_per_hour - sum(supply.price * supply.useless for supply in supplies)
+    return max(0.0, fleet.budget_usd_per_hour - sum(supply.price * supply.useless for supply in supplies))
 
 
 class _Seen(NamedTuple):

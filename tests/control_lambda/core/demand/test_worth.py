@@ -108,6 +108,6 @@ def test_each_step_of_the_supply_is_asked_for_what_its_price_has_to_save() -> No
         asked.append(saved)
         return 5000.0
 
-    carried(saving_up_to, dear=2.0, held=4)
+    carried(saving_up_to, dear=2.0, in_service=4)
 
     assert asked == pytest.approx([1 / 12, 4 / 3 / 12, 2 / 12, 8 / 3 / 12])
