@@ -117,7 +117,7 @@ def choose_terminations(outlook: Outlook, wanted: Mapping[str, int]) -> tuple[Te
 
 def _leaving(outlook: Outlook, supply: Supply, wanted: int) -> Iterator[Termination]:
     signals = outlook.snapshot.pools[supply.pool.name]
-    too_many = max(0, signals.desired - wanted - supply.useless)
+    too_many = max(0, signals.desired - supply.group_size(wanted))
     decrements = min(too_many, len(supply.doomed))
     surplus = min(too_many - decrements, max(0, supply.in_service - wanted))
     left = replacing.allowance(supply.pool.name, outlook.snapshot, outlook.state) - len(supply.doomed)

@@ -121,7 +121,9 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         mode=choice.mode,
         mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
         weights=dict(choice.weights),
-        desired={supply.pool.name: _group_size(supply, choice) for supply in outlook.supplies},
+        desired={
+            supply.pool.name: supply.group_size(choice.sizes[supply.pool.name]) for supply in outlook.supplies
+        },
         ready={supply.pool.name: supply.ready for supply in outlook.supplies},
         in_service={supply.pool.name: supply.members for supply in outlook.supplies},
         nodes={
@@ -133,17 +135,12 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
     )
 
 
-def _group_size(supply: Supply, choice: Choice) -> int:
-    """What the group is to want: the nodes of use, and those of none that it still holds."""
-    return choice.sizes[supply.pool.name] + supply.useless
-
-
 def _group_sizes(outlook: Outlook, choice: Choice) -> dict[str, int]:
     """The sizes to be written: those that differ from what the groups want once the terminations are done."""
     given_up = Counter(item.pool for item in choice.terminate if item.decrement)
     sizes = {}
     for supply in outlook.supplies:
-        name, size = supply.pool.name, _group_size(supply, choice)
+        name, size = supply.pool.name, supply.group_size(choice.sizes[supply.pool.name])
         if not supply.fixed and size != outlook.snapshot.pools[name].desired - given_up[name]:
             sizes[name] = size
     return sizes
@@ -266,7 +263,7 @@ def _trusted_latency(minute: Minute | None) -> float | None:
 def _pool_report(supply: Supply, choice: Choice) -> PoolReport:
     return PoolReport(
         ready=supply.ready,
-        desired=_group_size(supply, choice),
+        desired=supply.group_size(choice.sizes[supply.pool.name]),
         planned=choice.planned[supply.pool.name],
         price=supply.price,
         available=supply.refusal is None,

@@ -19,7 +19,7 @@ class Supply(NamedTuple):
     `ready` nodes serve and are not about to be taken away, `leaving` ones serve until they are;
     `starting` ones are expected to serve; `in_service` counts all that the group holds, suspects included,
     and `desired` all that it wants, in place of the doomed, too. `most` is how many nodes may be planned,
-    `highest` how many the group may ever have; `fixed` says that the size cannot be changed now (node group
+    `limit` how many the group may ever hold; `fixed` says that the size cannot be changed now (node group
     changing or gone, or not `sensed`: who serves is not known). `price` is USD per node and hour, `risk` what
     its losses cost on top of that. `awaits_build` says that there is no image or artifact yet that its nodes
     could run, `stopped` that a person suspended its launches.
@@ -38,7 +38,7 @@ class Supply(NamedTuple):
     in_service: int
     desired: int
     most: int
-    highest: int
+    limit: int
     refusal: Refusal | None
     sensed: bool
     fixed: bool
@@ -58,6 +58,16 @@ class Supply(NamedTuple):
     def coming(self) -> int:
         """Nodes that serve or will."""
         return self.ready + self.starting
+
+    @property
+    def highest(self) -> int:
+        """The most nodes of use within the limit: those of none take their room until they are gone."""
+        return max(self.limit - self.useless, min(self.in_service, self.limit))
+
+    def group_size(self, nodes: int) -> int:
+        """What the group has to want for so many nodes of use."""
+        wanted = nodes + self.useless
+        return wanted if self.fixed else min(wanted, self.limit)
 
     @property
     def members(self) -> int:
@@ -165,7 +175,7 @@ def _as_remembered(
         in_service=known,
         desired=known if signals is None else signals.desired,
         most=known,
-        highest=pool.nodes.max,
+        limit=pool.nodes.max,
         refusal=refusals.refusal_of(state.refusals, pool, unit),
         sensed=False,
         fixed=True,
@@ -185,7 +195,6 @@ def _as_sensed(
     in_service = signals.in_service - useless - len(doomed)
     leaving = sum(1 for node in state.leaving if node in signals.ready)
     awaits_build = _awaits_build(unit, seen.snapshot, state)
-    highest = _highest(pool, signals, state, useless, seen.snapshot.at)
     supply = Supply(
         pool=pool,
         unit=unit,
@@ -197,7 +206,7 @@ def _as_sensed(
         in_service=in_service,
         desired=max(0, signals.desired - useless),
         most=0,
-        highest=highest,
+        limit=_limit(pool, signals, state, seen.snapshot.at),
         refusal=refusal,
         sensed=True,
         fixed=not signals.sizable,
@@ -211,15 +220,15 @@ def _as_sensed(
     return supply if awaits_build else supply._replace(most=_most(supply, seen))
 
 
-def _highest(pool: Pool, signals: PoolSignals, state: State, useless: int, at: float) -> int:
-    """The most nodes of use that its owner, a person, or a refused write leaves the group."""
-    highest = pool.nodes.max
+def _limit(pool: Pool, signals: PoolSignals, state: State, at: float) -> int:
+    """The most nodes that its owner, a person, and what a refused write taught leave the group."""
+    limits = [pool.nodes.max]
     if signals.maximum is not None:
-        highest = min(highest, signals.maximum)
-    limit = state.limits.get(pool.name)
-    if limit is not None and at < limit.until:
-        highest = min(highest, limit.nodes)
-    return max(0, highest - useless)
+        limits.append(signals.maximum)
+    learned = state.limits.get(pool.name)
+    if learned is not None and at < learned.until:
+        limits.append(learned.nodes)
+    return min(limits)
 
 
 def _most(supply: Supply, seen: _Seen) -> int:
