@@ -43,10 +43,12 @@ def choose(pools: Mapping[str, PoolSignals], before: tuple[str, ...]) -> Rebalan
     return Rebalancing(tuple(suspend), tuple(resume), tuple(sorted(remembered)))
 
 
-def by_person(pools: Mapping[str, PoolSignals], before: tuple[str, ...]) -> tuple[str, ...]:
-    """The pools whose rebalancing a person has suspended: it is left so, even while EKS needs it."""
+def missing_for_update(pools: Mapping[str, PoolSignals], before: tuple[str, ...]) -> tuple[str, ...]:
+    """The pools that EKS updates while a person keeps their rebalancing suspended, and it is left so."""
     return tuple(
         name
         for name, signals in pools.items()
-        if signals.rebalance_suspended is Suspension.LOOP_OR_PERSON and name not in before
+        if signals.status == UPDATING
+        and signals.rebalance_suspended is Suspension.LOOP_OR_PERSON
+        and name not in before
     )
