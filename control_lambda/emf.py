@@ -6,6 +6,7 @@ from typing import Final
 from aws_lambda_powertools.metrics import EphemeralMetrics, MetricUnit
 
 from control_lambda.core import names
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import EvidenceKind, Mode
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import Answer, DecisionRecord, Skipped
@@ -13,74 +14,69 @@ from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.environment import Environment
 
 Dimensions = Mapping[str, str]
-Metrics = Mapping[str, tuple[MetricUnit, float]]
+Values = Mapping[Metric, float]
 
-_FLEET_METRICS: Final = (
-    (names.DEMAND_RPM, "demand_rpm", MetricUnit.Count),
-    (names.FORECAST_RPM, "forecast_rpm", MetricUnit.Count),
-    (names.COST_USD_PER_HOUR, "cost_usd_per_hour", MetricUnit.NoUnit),
-    (names.SAVINGS_USD_PER_HOUR, "savings_usd_per_hour", MetricUnit.NoUnit),
-    (names.SIGNAL_AGE_SECONDS, "signal_age_seconds", MetricUnit.Seconds),
-)
+_OF_RECORD: Final = {
+    Metric.DEMAND_RPM: "demand_rpm",
+    Metric.FORECAST_RPM: "forecast_rpm",
+    Metric.COST_USD_PER_HOUR: "cost_usd_per_hour",
+    Metric.SAVINGS_USD_PER_HOUR: "savings_usd_per_hour",
+    Metric.SIGNAL_AGE_SECONDS: "signal_age_seconds",
+}
 _MODES: Final = {Mode.COST: 0, Mode.CAPACITY: 1}
 _FLIPPING: Final = frozenset(kind for kind, row in REFUSAL_KINDS.items() if row.flips_mode)
 _QUOTA: Final = frozenset({EvidenceKind.QUOTA})
-_FLAGS: Final = (
-    (names.PAUSED, Code.PAUSED),
-    (names.BUDGET_REACHED, Code.BUDGET),
-    (names.SHORTFALL, Code.SHORTFALL),
-)
+_FLAGS: Final = {
+    Metric.PAUSED: Code.PAUSED,
+    Metric.BUDGET_REACHED: Code.BUDGET,
+    Metric.SHORTFALL: Code.SHORTFALL,
+}
 
 
 def put_metrics(answer: Answer, environment: Environment) -> None:
     """Put what the record says of the fleet, each unit and each pool."""
-    for dimensions, metrics in metrics_of(answer, environment.cluster_name):
-        _put(environment.metric_namespace, dimensions, metrics)
+    for dimensions, values in metrics_of(answer, environment.cluster_name):
+        _put(environment.metric_namespace, dimensions, values)
 
 
-def metrics_of(answer: Answer, cluster_name: str) -> Iterator[tuple[Dimensions, Metrics]]:
-    """Every set of dimensions with its metrics (name to unit and value), as far as the answer knows them.
+def metrics_of(answer: Answer, cluster_name: str) -> Iterator[tuple[Dimensions, Values]]:
+    """Every set of dimensions with the values of its metrics, as far as the answer knows them.
 
-    Of the ticks that were skipped, only those that found the lease held are counted: the others came too
-    late to say anything.
+    Every tick that decides puts every metric of the loop, and each unit and each pool every one of its own,
+    zeros included: alarms take a metric's absence for a tick that did not run. Of the ticks that were
+    skipped, only those that found the lease held are counted: the others came too late to say anything.
     """
     fleet = {names.FLEET: cluster_name}
     if isinstance(answer, Skipped):
         if answer.skipped.startswith(Skip.LEASE_HELD):
-            yield fleet, {names.LEASE_HELD: (MetricUnit.Count, 1)}
+            yield fleet, {Metric.LEASE_HELD: 1}
         return
     yield fleet, _of_fleet(answer)
     for name, unit in answer.units.items():
-        of_unit = {
-            names.WEIGHT: (MetricUnit.Count, unit.weight),
-            names.READY_NODES: (MetricUnit.Count, unit.ready),
-        }
+        of_unit = {Metric.WEIGHT: unit.weight, Metric.READY_NODES: unit.ready}
         yield {**fleet, names.UNIT: name}, of_unit
     for name, pool in answer.pools.items():
         of_pool = {
-            names.DESIRED_NODES: (MetricUnit.Count, pool.desired),
-            names.AVAILABLE: (MetricUnit.Count, int(pool.available)),
-            names.NODE_GROUP_HELD: (MetricUnit.Count, int(_tells(answer, Code.HELD, name))),
+            Metric.DESIRED_NODES: pool.desired,
+            Metric.AVAILABLE: int(pool.available),
+            Metric.NODE_GROUP_HELD: int(_tells(answer, Code.HELD, name)),
         }
         yield {**fleet, names.POOL: name}, of_pool
 
 
-def _of_fleet(record: DecisionRecord) -> Metrics:
-    metrics: dict[str, tuple[MetricUnit, float]] = {
-        names.MODE: (MetricUnit.NoUnit, _MODES[record.mode]),
-        names.TICK_FAILURES: (MetricUnit.Count, len(record.failures)),
-        names.LEASE_HELD: (MetricUnit.Count, 0),
-        names.POOLS_SHORT: (MetricUnit.Count, _pools_with(_FLIPPING, record)),
-        names.QUOTA_REACHED: (MetricUnit.Count, int(_pools_with(_QUOTA, record) > 0)),
-        names.FOREIGN_WEIGHTS: (MetricUnit.Count, int(_is_overwritten(record))),
-        names.UNITS_NOT_BUILT: (MetricUnit.Count, _reasons_with(Code.NOT_BUILT, record)),
+def _of_fleet(record: DecisionRecord) -> Values:
+    values: dict[Metric, float] = {
+        Metric.MODE: _MODES[record.mode],
+        Metric.TICK_FAILURES: len(record.failures),
+        Metric.LEASE_HELD: 0,
+        Metric.POOLS_SHORT: _pools_with(_FLIPPING, record),
+        Metric.QUOTA_REACHED: int(_pools_with(_QUOTA, record) > 0),
+        Metric.FOREIGN_WEIGHTS: int(_is_overwritten(record)),
+        Metric.UNITS_NOT_BUILT: _reasons_with(Code.NOT_BUILT, record),
     }
-    for metric, code in _FLAGS:
-        metrics[metric] = (MetricUnit.Count, int(_tells(record, code)))
-    for metric, key, unit in _FLEET_METRICS:
-        if (figure := getattr(record, key)) is not None:
-            metrics[metric] = (unit, figure)
-    return metrics
+    values |= {metric: int(_tells(record, code)) for metric, code in _FLAGS.items()}
+    known: dict[Metric, float | None] = {metric: getattr(record, key) for metric, key in _OF_RECORD.items()}
+    return values | {metric: value for metric, value in known.items() if value is not None}
 
 
 def _tells(record: DecisionRecord, code: Code, subject: str = "") -> bool:
@@ -102,10 +98,10 @@ def _pools_with(kinds: frozenset[EvidenceKind], record: DecisionRecord) -> int:
     return sum(pool.evidence in kinds for pool in record.pools.values())
 
 
-def _put(namespace: str, dimensions: Dimensions, metrics: Metrics) -> None:
+def _put(namespace: str, dimensions: Dimensions, values: Values) -> None:
     blob = EphemeralMetrics(namespace=namespace)
     for name, value in dimensions.items():
         blob.add_dimension(name, value)
-    for metric, (unit, measured) in metrics.items():
-        blob.add_metric(metric, unit, measured)
+    for metric, measured in values.items():
+        blob.add_metric(metric.metric_name, MetricUnit(metric.unit), measured)
     blob.flush_metrics()

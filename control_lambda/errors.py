@@ -17,6 +17,10 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
+class NotSavedError(Exception):
+    """The table refuses a write again and again, and what it shows of the item does not say why."""
+
+
 class InvalidParameterError(Exception):
     """A parameter of the account holds a value that is not valid."""
 
@@ -27,6 +31,7 @@ FAILED_CALL: Final = (
     NotDeployedError,
     IncompleteAnswerError,
     InvalidParameterError,
+    NotSavedError,
 )
 
 _CONFLICT: Final = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})

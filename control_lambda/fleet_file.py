@@ -38,7 +38,7 @@ def _parsed(text: str) -> object:
         FleetError: the text is no YAML, is empty or gives a key twice.
     """
     try:
-        document = yaml.load(text, Loader=_UniqueKeyLoader)  # noqa: S506 - the loader is a SafeLoader
+        document = yaml.load(text, Loader=UniqueKeyLoader)  # noqa: S506 - the loader is a SafeLoader
     except yaml.MarkedYAMLError as error:
         raise FleetError(_explained(error)) from None
     except yaml.reader.ReaderError as error:
@@ -58,7 +58,7 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     return f"{where}{error.problem}; valid: {error.note or 'well-formed YAML'}"
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(yaml.SafeLoader):
     """The safe loader, which by itself would silently keep the last of two equal keys."""
 
     def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:

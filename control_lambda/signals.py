@@ -21,6 +21,7 @@ from control_lambda.aws.prices import PriceReader
 from control_lambda.aws.world import CONFIG, MakeClient
 from control_lambda.core import names
 from control_lambda.core.fleet import fleet_from_json
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import Evidence, EvidenceKind, plain
 from control_lambda.core.supply.refusal_kinds import refused_launch
 from control_lambda.environment import Environment
@@ -128,7 +129,7 @@ class Signals:
         text = self.ssm.get_parameter(Name=self.environment.fleet_parameter)["Parameter"]["Value"]
         prices, failures = self.prices.read(fleet_from_json(text), at)
         data = [
-            self._datum(names.PRICE_USD_PER_HOUR, price, "None", at, {names.POOL: pool})
+            self._datum(Metric.PRICE_USD_PER_HOUR, price, at, {names.POOL: pool})
             for pool, price in prices.items()
         ]
         if data:
@@ -147,27 +148,28 @@ class Signals:
 
     def _tick(self, event: Mapping[str, Any], evidence: tuple[Evidence, ...]) -> None:
         payload = {"time": event["time"], "cause": "event", "evidence": plain(evidence)}
-        self.lambda_.invoke(
+        answer = self.lambda_.invoke(
             FunctionName=self.environment.tick_function,
             InvocationType="Event",
             Payload=json.dumps(payload).encode(),
         )
+        answer["Payload"].read()  # it is empty; unread, it would keep its connection from the next call
 
     def _count(self, evidence: Evidence) -> None:
         dimensions = {names.POOL: evidence.pool, names.KIND: evidence.kind.value}
-        datum = self._datum(names.CAPACITY_ERRORS, 1, "Count", evidence.at, dimensions)
+        datum = self._datum(Metric.CAPACITY_ERRORS, 1, evidence.at, dimensions)
         self.cloudwatch.put_metric_data(Namespace=self.environment.metric_namespace, MetricData=[datum])
 
     def _datum(
-        self, metric: str, value: float, unit: str, at: float, dimensions: Mapping[str, str]
+        self, metric: Metric, value: float, at: float, dimensions: Mapping[str, str]
     ) -> dict[str, Any]:
         named = {names.FLEET: self.environment.cluster_name, **dimensions}
         return {
-            "MetricName": metric,
+            "MetricName": metric.metric_name,
             "Dimensions": [{"Name": name, "Value": value} for name, value in named.items()],
             "Timestamp": datetime.fromtimestamp(at, UTC),
             "Value": value,
-            "Unit": unit,
+            "Unit": metric.unit,
         }
 
     def _pool_of_group(self, group: str) -> str | None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 
 from control_lambda.core.fleet import Accelerator, Market
 from infra import pins
@@ -22,6 +22,12 @@ PRICES_DATE: Final = pins.version("prices", "prices.csv")
 WITHOUT_EKS: Final = frozenset({"use1-az3", "usw1-az2", "cac1-az3"})
 
 
+# What EKS's managed node groups cap the pods of a node at, by its size.
+LARGE_VCPUS: Final = 30
+MAX_PODS: Final = 110
+MAX_PODS_LARGE: Final = 250
+
+
 class UnknownInstanceTypeError(ValueError):
     """The tables hold nothing about this instance type; the message lists those that they hold."""
 
@@ -30,7 +36,8 @@ class UnknownInstanceTypeError(ValueError):
 class InstanceType:
     """An EC2 instance type: `devices` accelerators of the family `accelerator`, `memory_mib` of RAM.
 
-    `quota_family` is the family of `quotas.csv` whose vCPU quota it counts against.
+    `quota_family` is the family of `quotas.csv` whose vCPU quota it counts against. `ebs_mbps` (MB/s) and
+    `ebs_iops` are the most that it takes from its volumes, in bursts where it is small.
     """
 
     name: str
@@ -39,6 +46,16 @@ class InstanceType:
     vcpus: int
     memory_mib: int
     quota_family: str
+    ebs_mbps: float
+    ebs_iops: int
+    interfaces: int
+    addresses_per_interface: int
+
+    @property
+    def max_pods(self) -> int:
+        """How many pods EKS lets onto a node: an address for each, two on the host's, within its own cap."""
+        addresses = self.interfaces * (self.addresses_per_interface - 1) + 2
+        return min(addresses, MAX_PODS_LARGE if self.vcpus >= LARGE_VCPUS else MAX_PODS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +80,20 @@ def instance_type(name: str) -> InstanceType:
     return known[name]
 
 
+def instance_types() -> tuple[str, ...]:
+    """The names of the instance types that the tables hold."""
+    return tuple(_instance_types())
+
+
 def vcpus(name: str) -> int:
     """The vCPUs of the instance type, in which EC2 counts its quotas."""
     return instance_type(name).vcpus
+
+
+def types_with(accelerator: Accelerator) -> tuple[InstanceType, ...]:
+    """The types with that accelerator, the smallest memory first."""
+    found = (known for known in _instance_types().values() if known.accelerator == accelerator)
+    return tuple(sorted(found, key=lambda known: known.memory_mib))
 
 
 def devices(name: str) -> int:
@@ -115,17 +143,22 @@ def _instance_types() -> Mapping[str, InstanceType]:
             int(row["vcpus"]),
             int(row["memory_mib"]),
             row["quota_family"],
+            float(row["ebs_mbps"]),
+            int(row["ebs_iops"]),
+            int(row["interfaces"]),
+            int(row["addresses_per_interface"]),
         )
         for row in _rows("instance_types.csv")
     }
 
 
 def _accelerator(text: str) -> Accelerator:
-    match text:
-        case "neuron" | "nvidia" | "cpu":
-            return text
-        case _:
-            raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}")
+    known: Accelerator
+    for known in get_args(Accelerator):
+        if known == text:
+            return known
+    valid = ", ".join(get_args(Accelerator))
+    raise ValueError(f"infra/tables/instance_types.csv: accelerator: {text!r}; valid: {valid}")
 
 
 @cache

@@ -1,6 +1,6 @@
 """The metrics of one deployed fleet, as alarms and the dashboard ask for them.
 
-Names and dimensions are those of `control_lambda.core.names`; the dimension Fleet holds the cluster's name.
+Names and dimensions are those of `control_lambda.core.metrics`; the dimension Fleet holds the cluster's name.
 """
 
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from aws_cdk import aws_cloudwatch as cloudwatch
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Objective
+from control_lambda.core.metrics import Metric, Owner
 from control_lambda.core.model import EvidenceKind
 
 MINUTE: Final = Duration.minutes(1)
@@ -26,32 +27,38 @@ class FleetMetrics:
     load_balancer: str
 
     def of_fleet(
-        self, metric: str, statistic: str, period: Duration = MINUTE, label: str | None = None
+        self, metric: Metric, statistic: str, period: Duration = MINUTE, label: str | None = None
     ) -> cloudwatch.Metric:
         """A metric of the whole fleet."""
         return self._own(metric, {}, statistic, period, label)
 
-    def of_unit(self, metric: str, unit: str, statistic: str, period: Duration = MINUTE) -> cloudwatch.Metric:
+    def of_unit(
+        self, metric: Metric, unit: str, statistic: str, period: Duration = MINUTE
+    ) -> cloudwatch.Metric:
         """A metric of one unit, labelled with its name."""
         return self._own(metric, {names.UNIT: unit}, statistic, period, unit)
 
-    def of_pool(self, metric: str, pool: str, statistic: str, period: Duration = MINUTE) -> cloudwatch.Metric:
+    def of_pool(
+        self, metric: Metric, pool: str, statistic: str, period: Duration = MINUTE
+    ) -> cloudwatch.Metric:
         """A metric of one pool, labelled with its name."""
         return self._own(metric, {names.POOL: pool}, statistic, period, pool)
 
     def refusals(self, pool: str, kind: EvidenceKind, period: Duration) -> cloudwatch.Metric:
         """How many launches of the pool were refused so in each period, labelled with the pool's name."""
         return self._own(
-            names.CAPACITY_ERRORS, {names.POOL: pool, names.KIND: kind.value}, "Sum", period, pool
+            Metric.CAPACITY_ERRORS, {names.POOL: pool, names.KIND: kind.value}, "Sum", period, pool
         )
 
     def of_load_balancer(
-        self, metric: str, statistic: str, period: Duration = MINUTE, label: str | None = None
+        self, metric: Metric, statistic: str, period: Duration = MINUTE, label: str | None = None
     ) -> cloudwatch.Metric:
         """A metric of the load balancer over all of its target groups."""
+        if metric.owner is not Owner.LOAD_BALANCER:
+            raise _not_put_so(metric)
         return cloudwatch.Metric(
             namespace=names.LOAD_BALANCER_NAMESPACE,
-            metric_name=metric,
+            metric_name=metric.metric_name,
             dimensions_map={names.LOAD_BALANCER: self.load_balancer},
             statistic=statistic,
             period=period,
@@ -72,7 +79,7 @@ class FleetMetrics:
         first = "TIME_SERIES(MIN(EPOCH(ticks)))"
         return cloudwatch.MathExpression(
             expression=f"EPOCH(ticks) - MAX([{last}, {first}])",
-            using_metrics={"ticks": self.of_fleet(names.TICK_FAILURES, "SampleCount", period)},
+            using_metrics={"ticks": self.of_fleet(Metric.TICK_FAILURES, "SampleCount", period)},
             label="since the last tick",
             period=period,
         )
@@ -92,8 +99,8 @@ class FleetMetrics:
         in_time = cloudwatch.MathExpression(
             expression="-1 * answered * within / 100",
             using_metrics={
-                "answered": self.of_load_balancer(names.TARGET_RESPONSE_TIME, "SampleCount", period),
-                "within": self.of_load_balancer(names.TARGET_RESPONSE_TIME, within, period),
+                "answered": self.of_load_balancer(Metric.TARGET_RESPONSE_TIME, "SampleCount", period),
+                "within": self.of_load_balancer(Metric.TARGET_RESPONSE_TIME, within, period),
             },
             period=period,
         )
@@ -101,10 +108,10 @@ class FleetMetrics:
         return cloudwatch.MathExpression(
             expression=f"100 * SUM([{came}, errors, minus_in_time]) / SUM([{came}])",
             using_metrics={
-                "requests": self.of_load_balancer(names.REQUEST_COUNT, "Sum", period),
-                "fixed": self.of_load_balancer(names.FIXED_RESPONSE_COUNT, "Sum", period),
-                "untargeted": self.of_load_balancer(names.ELB_503_COUNT, "Sum", period),
-                "errors": self.of_load_balancer(names.TARGET_5XX_COUNT, "Sum", period),
+                "requests": self.of_load_balancer(Metric.REQUEST_COUNT, "Sum", period),
+                "fixed": self.of_load_balancer(Metric.FIXED_RESPONSE_COUNT, "Sum", period),
+                "untargeted": self.of_load_balancer(Metric.ELB_503_COUNT, "Sum", period),
+                "errors": self.of_load_balancer(Metric.TARGET_5XX_COUNT, "Sum", period),
                 "minus_in_time": in_time,
             },
             label="missed (%)",
@@ -112,13 +119,21 @@ class FleetMetrics:
         )
 
     def _own(
-        self, metric: str, of: Mapping[str, str], statistic: str, period: Duration, label: str | None
+        self, metric: Metric, of: Mapping[str, str], statistic: str, period: Duration, label: str | None
     ) -> cloudwatch.Metric:
+        dimensions = {names.FLEET: self.cluster_name, **of}
+        if tuple(dimensions) != metric.dimensions:
+            raise _not_put_so(metric)
         return cloudwatch.Metric(
             namespace=names.NAMESPACE,
-            metric_name=metric,
-            dimensions_map={names.FLEET: self.cluster_name, **of},
+            metric_name=metric.metric_name,
+            dimensions_map=dimensions,
             statistic=statistic,
             period=period,
             label=label,
         )
+
+
+def _not_put_so(metric: Metric) -> ValueError:
+    """What nobody puts would be an empty graph and a silent alarm."""
+    return ValueError(f"{metric.metric_name} is put by {', '.join(metric.dimensions)}")

@@ -16,7 +16,8 @@ from pydantic_core import ErrorDetails
 from control_lambda.core.fleet import Fleet, FleetError, Unit
 from control_lambda.fleet_file import load_fleet
 from infra import catalog, pins
-from infra.backends import BACKENDS
+from infra.accelerators import ACCELERATORS
+from infra.room import for_pods, needed_mib
 
 MIN_ZONES: Final = 2  # EKS's control plane and a load balancer ask for two
 SYSTEM_INSTANCE_TYPE: Final = "m7i.large"  # offered in two zones or more of every region of the table
@@ -273,9 +274,17 @@ def _unit_faults(unit: Unit, settings: Settings) -> Iterator[str]:
         return
     if known.accelerator != unit.accelerator:
         yield f"accelerator: given {unit.accelerator!r}; valid: {known.accelerator}, which {known.name} has"
-    elif unit.framework not in BACKENDS[unit.accelerator]:
-        valid = " or ".join(BACKENDS[unit.accelerator])
+    elif unit.framework not in ACCELERATORS[unit.accelerator].backends:
+        valid = " or ".join(ACCELERATORS[unit.accelerator].backends)
         yield f"framework: given {unit.framework!r}; valid: {valid}, which {unit.accelerator} runs"
+    needed = needed_mib(settings.fleet.model, known.accelerator)
+    if needed and needed > for_pods(known).mib:
+        others = catalog.types_with(known.accelerator)
+        roomy = [other.name for other in others if needed <= for_pods(other).mib]
+        yield (
+            f"instance_type: a server of {settings.fleet.model} takes {needed} MiB of memory, "
+            f"{known.name} leaves it {for_pods(known).mib}; valid: {' or '.join(roomy) or 'a smaller model'}"
+        )
     if not settings.zones_with(unit.instance_type):
         yield f"instance_type: no zone in use offers {known.name}; valid: {_where(known.name, settings)}"
 

@@ -6,7 +6,8 @@ alone. So a sample of cosmic-ray's faults is drawn here, of places first, so tha
 for having many variants. Each is planted in a copy of the tree, where the tests run that concern it: those of
 its module, of its room, of its house, until one fails.
 
-Left out are variants that Python itself finds (arithmetic on bits) or nobody can (`is` for `==`).
+Left out are variants that Python itself finds (arithmetic on bits), that nobody can (`is` for `==`), and what
+only guards against ourselves (a dataclass's `slots`, `zip`'s `strict`).
 """
 
 import argparse
@@ -83,14 +84,17 @@ def faults_by_place(path: Path) -> dict[Place, list[Fault]]:
         for node in nodes:
             for (line, column), _ in operator.mutation_positions(node):
                 occurrence = next(occurrences)
-                if not _is_star(node):
+                if not _is_idle(node):
                     found[path, line, column].append(Fault(path, line, name, occurrence))
     return found
 
 
-def _is_star(node: Any) -> bool:
-    """Whether a `*` multiplies nothing: `*names`, or the mark of what is told by keyword alone."""
-    return node.type == "operator" and node.value == "*" and node.parent.type != "term"
+def _is_idle(node: Any) -> bool:
+    """Whether a fault there says nothing: a star that multiplies nothing, a decorator, `strict=` of `zip`."""
+    if node.type == "operator" and node.value == "*":
+        return bool(node.parent.type != "term")
+    is_strict = node.parent is not None and node.parent.get_code().strip() == "strict=True"
+    return is_strict or node.search_ancestor("decorator") is not None
 
 
 def drawn(paths: Sequence[Path], sample: int, seed: int) -> list[Fault]:

@@ -22,7 +22,7 @@ ARROWS = {
     "infra": ("infra", "control_lambda.core", "control_lambda.fleet_file"),
     "control_lambda": ("control_lambda",),
     "containers": ("containers",),
-    "twin": ("twin", "control_lambda", "containers.router.matching"),
+    "twin": ("twin", "control_lambda", "containers.router.matching", "containers.serving.deadline"),
 }
 # Modules of the standard library that reach a clock, chance, the environment or the world outside.
 IMPURE = frozenset(
@@ -212,6 +212,7 @@ def test_a_broken_rule_is_reported_with_its_place(small_house: Path, path: str, 
         ("infra/stack.py", "from control_lambda.fleet_file import load_fleet\nimport infra.network\n"),
         ("containers/router/proxy.py", "from containers.router import matching\n"),
         ("twin/mixes/central.py", "from containers.router.matching import assign\n"),
+        ("twin/world/queues.py", "from containers.serving.deadline import fits\n"),
         ("app.py", "from infra.stack import Stack\n"),
         ("control_lambda/core/demand/counts.py", "def f(forecast):\n    return forecast.now\n"),
     ],

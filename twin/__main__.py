@@ -43,7 +43,7 @@ def _run(given: Namespace) -> int:
     match given.command:
         case "replay" | "compare":
             return _replays(given)
-        case "explain" | "report" | "demo":
+        case "explain" | "report" | "demo" | "trouble":
             return _tells(given)
         case "plan":
             return _plan(given)
@@ -86,6 +86,9 @@ def _inputs(given: Namespace) -> "Inputs":
         ),
         start_seconds=given.start_seconds,
         seed=given.seed,
+        trouble=given.trouble,
+        servers=given.servers,
+        retries=given.retries,
     )
 
 
@@ -97,8 +100,11 @@ def _tells(given: Namespace) -> int:
         commands.explain_command(given.file, given.tick, console)
     elif given.command == "report":
         commands.report_command(given.folder, console)
+    elif given.command == "trouble":
+        commands.trouble_command(console)
     else:
-        demo.demo_command(given.out, console)
+        choices = demo.Choices(given.trouble, given.servers, given.retries)
+        demo.demo_command(given.out, console, choices)
     return 0
 
 

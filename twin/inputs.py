@@ -11,14 +11,16 @@ from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.fleet_file import load_fleet
 from twin.errors import InputError
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace, parse_map
-from twin.world.world import EPOCH, Scenario
+from twin.world.trouble import NO_TROUBLE, Trouble
+from twin.world.world import EPOCH, Scenario, ServersRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
     """What a replay is made from. `columns` holds `pool=column[@roll_minutes]` for the capacity file.
 
-    `start_seconds` replaces every unit's own; None keeps them.
+    `start_seconds` replaces every unit's own; None keeps them. `servers` refuse or queue what they cannot
+    answer in time; a failed request comes up to `retries` times again.
     """
 
     fleet: Path
@@ -29,6 +31,9 @@ class Inputs:
     options: DemandOptions = field(default_factory=DemandOptions)
     start_seconds: float | None = None
     seed: int = 0
+    trouble: Path | None = None
+    servers: ServersRule = "refuse"
+    retries: int = 0
 
 
 def load_scenario(inputs: Inputs) -> Scenario:
@@ -37,19 +42,25 @@ def load_scenario(inputs: Inputs) -> Scenario:
     Raises:
         FleetError: the fleet file cannot be used.
         TraceError: a trace, or a choice of what to read from it, cannot be used.
-        InputError: choices do not fit together.
+        InputError: choices do not fit together, or the trouble file cannot be used.
     """
     if inputs.seed < 0:
         raise InputError(f"seed: {inputs.seed}; valid: a whole number of 0 or more")
+    if inputs.retries < 0:
+        raise InputError(f"retries: {inputs.retries}; valid: a whole number of 0 or more")
     fleet = load_fleet(inputs.fleet)
     if inputs.start_seconds is not None:
         fleet = with_start_seconds(fleet, inputs.start_seconds)
+    demand = Demand.read(inputs.demand, inputs.options, seed=inputs.seed, epoch=EPOCH)
     return Scenario(
         fleet=fleet,
-        demand=Demand.read(inputs.demand, inputs.options, seed=inputs.seed, epoch=EPOCH),
+        demand=demand,
         capacity=_capacity(inputs, fleet),
         prices=PriceTrace.read(inputs.prices, fleet) if inputs.prices else PriceTrace({}),
         seed=inputs.seed,
+        trouble=Trouble.read(inputs.trouble, fleet, demand.minutes) if inputs.trouble else NO_TROUBLE,
+        servers=inputs.servers,
+        retries=inputs.retries,
     )
 
 
@@ -88,7 +99,13 @@ def describe(inputs: Inputs) -> dict[str, str]:
         else "never short",
         "prices": inputs.prices.name if inputs.prices else "those of the fleet file",
         "seed": str(inputs.seed),
+        "trouble": inputs.trouble.name if inputs.trouble else "none",
+        "servers": "refuse what they cannot answer in time"
+        if inputs.servers == "refuse"
+        else "queue whatever comes",
     }
+    if inputs.retries:
+        told["retries"] = f"a failed request comes up to {inputs.retries} times again"
     if inputs.start_seconds is not None:
         told["start"] = f"{inputs.start_seconds:g} s from launch to ready"
     return told

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from containers.serving.backends.protocol import Shape, Work
+from containers.serving.deadline import fits
 from containers.serving.errors import overloaded
 
 # Weight of the newest measurement: five of them outweigh what was known before.
@@ -112,7 +113,8 @@ class Admission:
             raise overloaded(f"the queue is full: {len(backlog.waiting)} pictures wait", before)
         joined = Backlog([*backlog.waiting, *[work] * pictures], backlog.current, backlog.elapsed_seconds)
         expected = self.seconds_until_done(joined)
-        if expected <= timeout_seconds or self._may_be_better_than_known(work, pictures, backlog):
+        in_time = fits(before, expected - before, timeout_seconds)
+        if in_time or self._may_be_better_than_known(work, pictures, backlog):
             return
         raise overloaded(
             f"the answer would take about {expected:.1f} s, and may take {timeout_seconds:g} s",

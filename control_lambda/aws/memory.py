@@ -19,7 +19,7 @@ from control_lambda.core.model import (
     state_from_json,
     state_to_json,
 )
-from control_lambda.errors import is_conflict, item_of
+from control_lambda.errors import NotSavedError, is_conflict, item_of
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 
 LEASE_SECONDS: Final = 45.0  # longer than Lambda's timeout of 30 s, shorter than the minute to the next tick
@@ -31,10 +31,6 @@ MAX_EVIDENCE: Final = 500  # at most about 200 KB of the item's 400 KB
 ATTEMPTS: Final = 3
 
 Item = Mapping[str, Any]
-
-
-class NotSavedError(Exception):
-    """The table refuses a write again and again, and what it shows of the item does not say why."""
 
 
 class DynamoMemory:

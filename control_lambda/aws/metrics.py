@@ -12,6 +12,7 @@ from typing import Any, Final
 from control_lambda.aws.validity import is_count, is_price
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import Evidence, EvidenceKind, Minute
 from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.environment import Environment, target_group_dimension
@@ -72,8 +73,8 @@ class MetricsReader:
         return Counts(
             {name: _minutes(name, points) for name in deployed},
             _summed(
-                points.get(_id("untargeted", metric), {})
-                for metric in (*_UNTARGETED, names.REFUSED_REQUEST_COUNT)
+                points.get(_id("untargeted", metric.metric_name), {})
+                for metric in (*_UNTARGETED, Metric.REFUSED_REQUEST_COUNT)
             ),
             tuple(
                 Evidence(pool.name, kind, float(minute))
@@ -105,12 +106,12 @@ class MetricsReader:
             queries.append(_query(identity, namespace, metric, dimensions, statistic or percentile))
         return queries
 
-    def _source(self, unit: str, metric: str, fleet: Fleet) -> tuple[str, dict[str, str]]:
+    def _source(self, unit: str, metric: Metric, fleet: Fleet) -> tuple[str, dict[str, str]]:
         """The namespace and dimensions of a unit's metric: the load balancer's, or those of the router.
 
         The health of the unit's targets is the load balancer's to tell in either case.
         """
-        if fleet.routing == "router" and metric != names.HEALTHY_HOST_COUNT:
+        if fleet.routing == "router" and metric is not Metric.HEALTHY_HOST_COUNT:
             dimensions = {names.FLEET: self._environment.cluster_name, names.UNIT: unit}
             return self._environment.metric_namespace, dimensions
         group = target_group_dimension(self._environment.units[unit].target_group_arn)
@@ -122,15 +123,21 @@ class MetricsReader:
     def _untargeted_queries(self, fleet: Fleet) -> list[dict[str, Any]]:
         dimensions = {names.LOAD_BALANCER: self._environment.load_balancer_dimension}
         queries = [
-            _query(_id("untargeted", metric), names.LOAD_BALANCER_NAMESPACE, metric, dimensions, "Sum")
+            _query(
+                _id("untargeted", metric.metric_name),
+                names.LOAD_BALANCER_NAMESPACE,
+                metric,
+                dimensions,
+                "Sum",
+            )
             for metric in _UNTARGETED
         ]
         if fleet.routing == "router":
             queries.append(
                 _query(
-                    _id("untargeted", names.REFUSED_REQUEST_COUNT),
+                    _id("untargeted", Metric.REFUSED_REQUEST_COUNT.metric_name),
                     self._environment.metric_namespace,
-                    names.REFUSED_REQUEST_COUNT,
+                    Metric.REFUSED_REQUEST_COUNT,
                     {names.FLEET: self._environment.cluster_name},
                     "Sum",
                 )
@@ -142,7 +149,7 @@ class MetricsReader:
         return _query(
             _id("refused", pool, kind),
             self._environment.metric_namespace,
-            names.CAPACITY_ERRORS,
+            Metric.CAPACITY_ERRORS,
             dimensions,
             "Sum",
         )
@@ -152,7 +159,7 @@ class MetricsReader:
         return _query(
             _id("price", pool),
             self._environment.metric_namespace,
-            names.PRICE_USD_PER_HOUR,
+            Metric.PRICE_USD_PER_HOUR,
             dimensions,
             "Average",
         )
@@ -212,21 +219,22 @@ def valid_prices(points: Mapping[str, Points], at: float) -> Prices:
 
 
 # Minute's fields and what fills them; no statistic: the objective's percentile.
-_UNIT_METRICS: Final[Mapping[str, tuple[str, str]]] = {
-    "requests": (names.REQUEST_COUNT, "Sum"),
-    "errors": (names.TARGET_5XX_COUNT, "Sum"),
-    "latency_seconds": (names.TARGET_RESPONSE_TIME, ""),
-    "samples": (names.TARGET_RESPONSE_TIME, "SampleCount"),
-    "healthy_hosts": (names.HEALTHY_HOST_COUNT, "Maximum"),
+_UNIT_METRICS: Final[Mapping[str, tuple[Metric, str]]] = {
+    "requests": (Metric.REQUEST_COUNT, "Sum"),
+    "errors": (Metric.TARGET_5XX_COUNT, "Sum"),
+    "latency_seconds": (Metric.TARGET_RESPONSE_TIME, ""),
+    "samples": (Metric.TARGET_RESPONSE_TIME, "SampleCount"),
+    "mean_seconds": (Metric.TARGET_RESPONSE_TIME, "Average"),
+    "healthy_hosts": (Metric.HEALTHY_HOST_COUNT, "Maximum"),
 }
-_UNTARGETED: Final = (names.FIXED_RESPONSE_COUNT, names.ELB_503_COUNT)
+_UNTARGETED: Final = (Metric.FIXED_RESPONSE_COUNT, Metric.ELB_503_COUNT)
 _ANSWERED: Final = ("Complete", "PartialData")  # PartialData: the next page goes on
 
 
 def _query(
     identity: str,
     namespace: str,
-    metric: str,
+    metric: Metric,
     dimensions: Mapping[str, str],
     statistic: str,
 ) -> dict[str, Any]:
@@ -235,7 +243,7 @@ def _query(
         "MetricStat": {
             "Metric": {
                 "Namespace": namespace,
-                "MetricName": metric,
+                "MetricName": metric.metric_name,
                 "Dimensions": [{"Name": name, "Value": value} for name, value in dimensions.items()],
             },
             "Period": MINUTE_SECONDS,

@@ -148,13 +148,13 @@ def group_of(raw: Mapping[str, Any]) -> Group:
             if state == IN_SERVICE or state.startswith(PENDING)
         },
         terminating=sum(state.startswith(TERMINATING) for state in states),
-        launch_suspended=_suspension(reasons.get(LAUNCH), Suspension.PERSON),
-        rebalance_suspended=_suspension(reasons.get(REBALANCE), Suspension.LOOP_OR_PERSON),
+        launch_suspended=suspension(reasons.get(LAUNCH), Suspension.PERSON),
+        rebalance_suspended=suspension(reasons.get(REBALANCE), Suspension.LOOP_OR_PERSON),
         zones=tuple(sorted(raw.get("AvailabilityZones", ()))),
     )
 
 
-def _suspension(reason: str | None, by_call: Suspension) -> Suspension:
+def suspension(reason: str | None, by_call: Suspension) -> Suspension:
     """Who suspended a process for that reason (None: it is not); `by_call` are those who may have called."""
     if reason is None:
         return Suspension.NONE

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from control_lambda.core import record, why
+from control_lambda.core.demand import idle
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Mode, Snapshot, State, Termination
 from control_lambda.core.outlook import Outlook, look
@@ -14,6 +15,7 @@ from control_lambda.core.plan import planner, sizes
 from control_lambda.core.supply import rebalancing, replacing
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.traffic.policies import POLICIES
 from control_lambda.core.traffic.shares import (
     Traffic,
     choose_class_weights,
@@ -69,8 +71,9 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     """
     if outlook.forecast.stale:
         return sizes.unchanged_plan(outlook.supplies, outlook.tables, outlook.fleet)
-    if outlook.fleet.policy != "merit-order":
-        shares = formula_shares(outlook, mode, _available(outlook))
+    formula = POLICIES[outlook.fleet.policy].formula
+    if formula is not None:
+        shares = formula_shares(outlook, formula, mode, _available(outlook))
         return sizes.shared_plan(
             outlook.supplies, outlook.tables, shares, outlook.fleet, outlook.demand_to_carry
         )
@@ -80,8 +83,10 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
 
 
 def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
-    """The sizes of this tick on the way to the plan."""
-    return sizes.desired(outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry)
+    """The sizes of this tick on the way to the plan; while nothing comes, not far below what is there."""
+    wanted = sizes.desired(outlook.supplies, plan, outlook.tables, outlook.fleet, outlook.demand_to_carry)
+    kept = idle.kept_nodes(outlook.state.idle)
+    return sizes.kept_at_least(outlook.supplies, wanted, kept, outlook.fleet.budget_usd_per_hour)
 
 
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:

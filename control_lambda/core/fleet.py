@@ -8,12 +8,12 @@ Each field's `description` says what is valid there: error messages quote it.
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from control_lambda.core.fleet_words import Location, key_of, shown
+from control_lambda.core.fleet_words import Location, choice, key_of, shown
 
 MAX_UNITS: Final = 5  # an ALB forward action takes at most five target groups
 MAX_JSON_BYTES: Final = 8192  # an advanced SSM parameter holds 8 KB
@@ -23,8 +23,11 @@ MAX_WEIGHT: Final = 999  # an ALB target group takes 0 to 999
 Market = Literal["on-demand", "spot"]
 Accelerator = Literal["neuron", "nvidia", "cpu"]
 Framework = Literal["neuronx", "inductor", "eager"]
+# Each has its row in traffic/policies.py.
 Policy = Literal["merit-order", "paper-optimal", "paper-cost", "paper-capacity", "equal"]
 Routing = Literal["weights", "router"]
+
+DEFAULT_POLICY: Final[Policy] = "merit-order"
 
 # Strict: the string "3" and the boolean true are no numbers.
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -100,7 +103,7 @@ class Pool(Part):
     """
 
     unit: str = Field(exclude=True)
-    market: Market = Field(description="on-demand or spot")
+    market: Market = Field(description=choice(get_args(Market)))
     nodes: Nodes = Field(description="a mapping with max and optionally min")
     price_usd_per_hour: Positive = Field(description=_VALID_POSITIVE)
 
@@ -117,8 +120,8 @@ class Unit(Part):
     instance_type: str = Field(
         pattern=r"^[a-z][a-z0-9-]*\.[a-z0-9-]+$", description="an EC2 instance type such as inf2.xlarge"
     )
-    accelerator: Accelerator = Field(description="neuron, nvidia or cpu")
-    framework: Framework = Field(description="neuronx, inductor or eager")
+    accelerator: Accelerator = Field(description=choice(get_args(Accelerator)))
+    framework: Framework = Field(description=choice(get_args(Framework)))
     profile: Profile = Field(
         description="a mapping with service_seconds, throughput_rpm, latency_seconds and start_seconds"
     )
@@ -189,15 +192,13 @@ class Fleet(Part):
         description="a mapping with latency_seconds and optionally percentile and attainment"
     )
     budget_usd_per_hour: Positive = Field(description=_VALID_POSITIVE)
-    policy: Policy = Field(
-        default="merit-order", description="merit-order, paper-optimal, paper-cost, paper-capacity or equal"
-    )
+    policy: Policy = Field(default=DEFAULT_POLICY, description=choice(get_args(Policy)))
     reserve: Mapping[Market, Share] = Field(
         default_factory=dict,
         description="a share from 0 to below 1 for on-demand, spot or both, such as {spot: 0.5}",
     )
     threshold: Positive = Field(default=1.0, description=_VALID_POSITIVE)
-    routing: Routing = Field(default="weights", description="weights or router")
+    routing: Routing = Field(default="weights", description=choice(get_args(Routing)))
     classes: tuple[QueryClass, ...] = Field(
         default=(),
         description="a list of names, or of mappings with name and optionally path or header, from_size and "

@@ -1,6 +1,6 @@
-"""How messages about a fleet description name a place in it and quote what stands there."""
+"""How messages about a fleet description name a place in it, what stands there and what may."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 MAX_SHOWN: Final = 40  # characters of a bad value that a message quotes
@@ -17,6 +17,11 @@ def _step(step: int | str) -> str:
     if isinstance(step, int):
         return f"[{step}]"
     return f".{step}" if step.isprintable() else f".{step!r}"
+
+
+def choice(names: Sequence[str]) -> str:
+    """The names that are valid, at least two, as a message lists them: neuron, nvidia or cpu."""
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def shown(value: object) -> str:

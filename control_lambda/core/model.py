@@ -56,7 +56,7 @@ class Minute:
     """What the load balancer counted for one unit in the minute that starts at `at`.
 
     None means that CloudWatch holds no datum. `latency_seconds` is the objective's percentile of the
-    target response time over `samples` requests.
+    target response time over `samples` requests, `mean_seconds` their mean.
     """
 
     at: int
@@ -65,6 +65,7 @@ class Minute:
     latency_seconds: float | None = None
     samples: float | None = None
     healthy_hosts: float | None = None
+    mean_seconds: float | None = None
 
 
 class TargetHealth(StrEnum):
@@ -279,6 +280,37 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class CountMemory:
+    """What is remembered of counts that may still change.
+
+    `shown` has for each minute (its start) that will be read again the counts shown so far, each with its
+    age in minutes; `growth` by age how many times its count a minute ended with; `estimates` what the
+    forecast was told of those minutes.
+    """
+
+    shown: tuple[tuple[int, tuple[tuple[int, float], ...]], ...] = ()
+    growth: tuple[float, ...] = ()
+    estimates: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceMemory:
+    """A unit's service time over its profile's: in its recent minutes, and as it is planned with."""
+
+    recent: tuple[float, ...] = ()
+    ratio: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Idleness:
+    """Since when nothing at all has come (0: something does), and the nodes kept until `at`."""
+
+    since: float = 0.0
+    nodes: int = 0
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Losses:
     """A pool's nodes that were taken away, and the node-hours in which that happened; both discounted."""
 
@@ -330,13 +362,14 @@ class State:
     """What one tick leaves to the next.
 
     `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it
-    saw, `prices` the last good live price by pool, `peaks` the recent maxima of the forecast (time, rpm;
-    falling), `losses` how the nodes of each pool last, `trust` the share of its profile's throughput that
-    each unit is trusted with, `leaving` the interrupted nodes and until when they are left out, `served` the
-    units that have ever had a ready node. By pool: `nodes`, what is remembered of its nodes; `refused_zones`,
-    the zones that refused a launch; `unmet`, since when the group has held fewer nodes than it wants and got
-    none; `limits`, what refused writes taught. `rebalancing` are the pools whose zone rebalancing the loop
-    suspends, `trial` the last replacement under the breaker.
+    saw, `prices` the last good live price by pool, `demand` what the forecast knows and `settled` what of
+    that will not change any more, `peaks` the recent maxima of the forecast (time, rpm; falling), `losses`
+    how the nodes of each pool last, `service` what each unit's requests take, `trust` the share of its
+    throughput that it is trusted with, `leaving` the interrupted nodes and until when they are left out,
+    `served` the units that have ever had a ready node. By pool: `nodes`, what is remembered of its nodes;
+    `refused_zones`, the zones that refused a launch; `unmet`, since when the group has held fewer nodes than
+    it wants and got none; `limits`, what refused writes taught. `rebalancing` are the pools whose zone
+    rebalancing the loop suspends, `trial` the last replacement under the breaker.
     """
 
     tick: int = 0
@@ -349,9 +382,13 @@ class State:
     in_service: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()
+    settled: DemandMemory = DemandMemory()
+    counts: CountMemory = CountMemory()
+    idle: Idleness = Idleness()
     peaks: tuple[tuple[float, float], ...] = ()
     refusals: Mapping[str, Refusal] = field(default_factory=dict)
     losses: Mapping[str, Losses] = field(default_factory=dict)
+    service: Mapping[str, ServiceMemory] = field(default_factory=dict)
     trust: Mapping[str, float] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
     served: tuple[str, ...] = ()
@@ -501,8 +538,17 @@ def state_from_json(text: str) -> State:
                 **raw,
                 "mode": Mode(raw["mode"]),
                 "demand": _demand_memory(raw["demand"]),
+                "settled": _demand_memory(raw.get("settled", raw["demand"])),
+                "counts": CountMemory(
+                    **{name: _tuples(value) for name, value in raw.get("counts", {}).items()}
+                ),
+                "idle": Idleness(**raw.get("idle", {})),
                 "peaks": tuple((at, rpm) for at, rpm in raw["peaks"]),
                 "served": tuple(raw.get("served", ())),
+                "service": {
+                    unit: ServiceMemory(tuple(known["recent"]), known["ratio"])
+                    for unit, known in raw.get("service", {}).items()
+                },
                 "losses": {pool: Losses(**losses) for pool, losses in raw.get("losses", {}).items()},
                 "refusals": {
                     key: Refusal(**{**refusal, "kind": EvidenceKind(refusal["kind"])})

@@ -5,18 +5,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from control_lambda.core.demand import worth
+from control_lambda.core.demand import counts, idle, worth
 from control_lambda.core.demand.forecast import (
-    LATENESS_SECONDS,
-    counted_minutes,
     look_ahead,
     observe,
     saving_up_to,
 )
 from control_lambda.core.fleet import Fleet, Objective, Pool, Unit
-from control_lambda.core.model import DemandMemory, Evidence, EvidenceKind, Forecast, Snapshot, State
+from control_lambda.core.model import (
+    CountMemory,
+    DemandMemory,
+    Evidence,
+    EvidenceKind,
+    Forecast,
+    Idleness,
+    Snapshot,
+    State,
+)
 from control_lambda.core.plan.staffing import carried_table
-from control_lambda.core.supply import losses, nodes, trust, zones
+from control_lambda.core.supply import losses, nodes, service, trust, zones
 from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, remember
 from control_lambda.core.supply.supply import Supply, Tables, ready_by_unit, supplies_of
 
@@ -72,7 +79,9 @@ def _learn_trust(
     state: State, snapshot: Snapshot, since: int, tables: Mapping[str, tuple[float, ...]], fleet: Fleet
 ) -> State:
     """The state with what the minutes after `since` teach of how far each unit's profile can be trusted."""
-    return replace(state, trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since))
+    learning = {name for name, memory in state.service.items() if service.is_learning(memory)}
+    learned = trust.learn(state.trust, snapshot.minutes, tables, fleet, since, learning=learning)
+    return replace(state, trust=learned)
 
 
 def _remember_peak(state: State, at: float, forecast: Forecast, window: float) -> State:
@@ -105,6 +114,9 @@ def _forget_future(state: State, at: float) -> State:
         state,
         mode_since=min(state.mode_since, at),
         demand=state.demand if state.demand.minute <= at else DemandMemory(),
+        settled=state.settled if state.demand.minute <= at else DemandMemory(),
+        counts=state.counts if state.demand.minute <= at else CountMemory(),
+        idle=state.idle if state.idle.since <= at else Idleness(),
         peaks=tuple(peak for peak in state.peaks if peak[0] <= at),
         refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
         leaving={node: until for node, until in state.leaving.items() if until <= at + INTERRUPTION_SECONDS},
@@ -123,14 +135,15 @@ def slowest_start(fleet: Fleet) -> float:
 
 def _horizon_minutes(start_seconds: float) -> int:
     """From the last counted minute to when a node that is launched now serves."""
-    return math.ceil((LATENESS_SECONDS + TICK_SECONDS + start_seconds) / 60)
+    return math.ceil((counts.LATENESS_SECONDS + TICK_SECONDS + start_seconds) / 60)
 
 
 def _table(unit: Unit, snapshot: Snapshot, state: State, objective: Objective) -> tuple[float, ...]:
     """What the unit carries, up to the most nodes that it may have or has."""
-    service = trust.trusted_service_seconds(unit, state.trust, objective)
+    seconds = service.planned_seconds(unit, state.service)
+    trusted = trust.trusted_service_seconds(unit, seconds, state.trust, objective)
     most = sum(max(pool.nodes.max, _size(pool, snapshot, state)) for pool in unit.pools)
-    return carried_table(service, objective.latency_seconds, 1 - objective.percentile / 100, most)
+    return carried_table(trusted, objective.latency_seconds, 1 - objective.percentile / 100, most)
 
 
 def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
@@ -152,10 +165,10 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
     )
     refusals = remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
-    counts = counted_minutes(snapshot)
+    known_service = service.learn(state.service, snapshot.minutes, fleet, state.demand.minute)
     return replace(
-        state,
-        demand=observe(state.demand, counts, horizon),
+        _count(snapshot, state, fleet, horizon),
+        service=known_service,
         losses=losses.learn(state, snapshot),
         refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service, hanging),
         nodes=known_nodes,
@@ -166,6 +179,44 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
         served=_served(snapshot, state, fleet),
         prices={**state.prices, **live},
     )
+
+
+def _count(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> State:
+    """The state with what came, as far as it is known by now."""
+    shown = counts.counted_minutes(snapshot, _shares(snapshot, state, fleet))
+    memory = counts.settle(state.counts, shown, snapshot.at)
+    final = counts.settled(shown, snapshot.at)
+    settled = observe(state.settled, final, horizon)
+    estimates = dict(memory.estimates)
+    nodes = sum(pool.in_service for pool in snapshot.pools.values())
+    return replace(
+        state,
+        counts=memory,
+        settled=settled,
+        demand=_demand(state, settled, estimates, horizon),
+        idle=idle.learn(state.idle, {**final, **estimates}, nodes, snapshot.at),
+    )
+
+
+def _demand(
+    state: State, settled: DemandMemory, estimates: Mapping[int, float], horizon: int
+) -> DemandMemory:
+    """What is known of demand: what was known, if only newer minutes have come, else learned anew."""
+    told = dict(state.counts.estimates)
+    known = {start: count for start, count in estimates.items() if start <= state.demand.minute}
+    unchanged = all(told.get(start) == count for start, count in known.items())
+    if unchanged and settled.minute <= state.demand.minute:
+        return observe(state.demand, estimates, horizon)
+    return observe(settled, estimates, horizon)
+
+
+def _shares(snapshot: Snapshot, state: State, fleet: Fleet) -> Mapping[str, float]:
+    """The share of traffic that each unit is known to get; none where others than the one rule decide."""
+    if fleet.routing == "router" or len(fleet.classes) > 1:
+        return {}
+    weights = snapshot.weights or state.weights
+    total = sum(weights.values())
+    return {unit: weight / total for unit, weight in weights.items()} if total else {}
 
 
 def _served(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[str, ...]:

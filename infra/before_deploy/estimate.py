@@ -2,17 +2,22 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
+from control_lambda.core.metrics import OF_FLEET, OF_POOL, OF_UNIT, Metric, Owner
 from control_lambda.core.plan.planner import Need, Plan, PoolOption, plan
 from control_lambda.core.plan.staffing import carried_table
 from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
-from infra import catalog
+from infra import catalog, pins
 from infra.before_deploy.service_prices import REGIONS, service_prices
 from infra.cluster.cluster import SYSTEM_NODES, SYSTEM_VOLUME_GIB
+from infra.cluster.nodes import GP3_THROUGHPUT, volume_throughput
 from infra.cluster.pools import VOLUME_GIB
 from infra.control.control import MEMORY_MIB
+from infra.manifests.server_environment import neuron_target
+from infra.observability.alarms import count_watched
 from infra.settings import SYSTEM_INSTANCE_TYPE, Settings
 
 HOURS: Final = 730  # a month, as AWS's calculator counts it
@@ -28,22 +33,20 @@ STATE_KIB: Final = 9
 LOG_KB_PER_TICK: Final = 8
 WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 
-# What `control_lambda.emf` and signals put: per fleet, per unit, per pool.
-FLEET_METRICS: Final = 15
-UNIT_METRICS: Final = 2
-POOL_METRICS: Final = 4
-# What the alarms of `infra.observability.alarms` watch.
-FLEET_ALARM_METRICS: Final = 21
-UNIT_ALARM_METRICS: Final = 1
-POOL_ALARM_METRICS: Final = 4
 # What a tick reads with GetMetricData: per load balancer, per unit, per pool (refusals by kind, the price).
 FLEET_READS: Final = 2
 UNIT_READS: Final = 5
 POOL_READS: Final = len(LAUNCH_REFUSALS) + 1
 
+# Not measured, but of the order of small clusters: whoever runs one puts their own figures here.
+OBSERVATIONS_PER_NODE_MINUTE: Final = 230  # Container Insights: some 30 metrics of a node, 15 of each pod
+CONTROL_PLANE_LOG_GB: Final = 15  # a month, all five kinds; the audit log is most of it
+LOG_GB_PER_NODE: Final = 1  # a month: flow logs, and what the pods write
+IMAGE_MINUTES: Final = 25  # an image or the weights, on CodeBuild's medium machine
+COMPILE_MINUTES: Final = 120  # a model for a kind of Neuron chip, on its extra-large one
+
 NOT_COUNTED: Final = (
-    "not counted: data transfer, what passes through NAT, the cluster's own logs and Container Insights, "
-    "flow logs, storage of the model and of images, CodeBuild while it builds (nothing when idle), taxes"
+    "not counted: data transfer, what passes through NAT, storage of the model and of images, taxes"
 )
 
 
@@ -91,8 +94,10 @@ class _Load:
     maximum: float
 
 
-def estimate(settings: Settings, requests_per_minute: float = DEFAULT_RPM) -> Estimate:
-    """The estimate for the settings' fleet and region.
+def estimate(
+    settings: Settings, requests_per_minute: float = DEFAULT_RPM, today: date | None = None
+) -> Estimate:
+    """The estimate for the settings' fleet and region, by the day's price of its Kubernetes version.
 
     Minimum: the fewest nodes that the fleet allows. Typical: the nodes with which the loop's planner carries
     `requests_per_minute` all month at least cost. Maximum: every pool at its most nodes, less what the
@@ -111,7 +116,7 @@ def estimate(settings: Settings, requests_per_minute: float = DEFAULT_RPM) -> Es
     return Estimate(
         settings.region,
         (*pools, *held_back),
-        tuple(_fixed(settings, pools, load)),
+        tuple(_fixed(settings, pools, load, today or datetime.now(tz=UTC).date())),
         tuple(_assumptions(settings, requests_per_minute, typical)),
     )
 
@@ -170,18 +175,57 @@ def _held_back(fleet: Fleet, pools: tuple[Line, ...]) -> Iterator[Line]:
         yield Line(f"held back by the budget of {fleet.budget_usd_per_hour:g} USD/hour", 0.0, 0.0, -over)
 
 
-def _fixed(settings: Settings, pools: tuple[Line, ...], load: _Load) -> Iterator[Line]:
+def _fixed(settings: Settings, pools: tuple[Line, ...], load: _Load, today: date) -> Iterator[Line]:
     usd = service_prices()
     system = SYSTEM_NODES * (_system_price(settings.region) * HOURS + SYSTEM_VOLUME_GIB * usd["gp3_volume"])
-    yield _constant("EKS control plane", usd["eks_cluster"] * HOURS)
+    yield _control_plane(settings.kubernetes_version, today)
     yield _constant(f"system nodes, {SYSTEM_NODES} x {SYSTEM_INSTANCE_TYPE}", system)
     yield from _network(settings, load)
-    volume = VOLUME_GIB * usd["gp3_volume"]
-    counts = zip(*(line.nodes for line in pools if line.nodes), strict=True)
-    yield Line("volumes of the pools' nodes", *(sum(count) * volume for count in counts))
+    yield _volumes(settings.fleet, pools)
     yield _constant("the loop: Lambda and DynamoDB", _loop())
     yield _constant("CloudWatch: metrics, alarms, dashboard, logs", _observability(settings.fleet))
+    yield from _watching(pools)
+    yield _constant("builds, one run a month", _builds(settings.fleet))
     yield _constant("KMS key", usd["kms_key"])
+
+
+def _control_plane(kubernetes: str, today: date) -> Line:
+    ends = pins.standard_support_ends(kubernetes)
+    if ends is not None and today > ends:
+        return _constant("EKS control plane, extended", service_prices()["eks_cluster_extended"] * HOURS)
+    return _constant("EKS control plane", service_prices()["eks_cluster"] * HOURS)
+
+
+def _volumes(fleet: Fleet, pools: tuple[Line, ...]) -> Line:
+    usd = service_prices()
+    total = Line("volumes of the pools' nodes", 0.0, 0.0, 0.0)
+    for line in pools:
+        if line.nodes:
+            throughput = volume_throughput(fleet.unit_of[line.name].instance_type)
+            volume = VOLUME_GIB * usd["gp3_volume"] + (throughput - GP3_THROUGHPUT) * usd["gp3_throughput"]
+            total += _scaled("", line.nodes, volume)
+    return total
+
+
+def _watching(pools: tuple[Line, ...]) -> Iterator[Line]:
+    """What AWS charges for seeing into the cluster, by its nodes."""
+    usd = service_prices()
+    fewest, typical, most = map(sum, zip(*(line.nodes for line in pools if line.nodes), strict=True))
+    nodes = (SYSTEM_NODES + fewest, SYSTEM_NODES + typical, SYSTEM_NODES + most)
+    observed = OBSERVATIONS_PER_NODE_MINUTE * 60 * HOURS * usd["insights_observation"]
+    yield _scaled("Container Insights", nodes, observed)
+    name = "logs of control plane, network and pods"
+    of_nodes = _scaled(name, nodes, LOG_GB_PER_NODE * usd["log_ingestion"])
+    yield of_nodes + _constant(name, CONTROL_PLANE_LOG_GB * usd["log_ingestion"])
+
+
+def _builds(fleet: Fleet) -> float:
+    """A run of the builds: an image per accelerator, the weights, and what is compiled for each chip."""
+    usd = service_prices()
+    images = len({unit.accelerator for unit in fleet.units}) + (fleet.routing == "router")
+    chips = len({neuron_target(unit.instance_type) for unit in fleet.units if unit.accelerator == "neuron"})
+    medium = (images + 1) * IMAGE_MINUTES * usd["build_medium"]
+    return medium + chips * COMPILE_MINUTES * usd["build_xlarge"]
 
 
 def _network(settings: Settings, load: _Load) -> Iterator[Line]:
@@ -207,16 +251,31 @@ def _loop() -> float:
 def _observability(fleet: Fleet) -> float:
     usd = service_prices()
     units, pools = len(fleet.units), len(fleet.pools)
-    metrics = FLEET_METRICS + UNIT_METRICS * units + POOL_METRICS * pools
-    watched = FLEET_ALARM_METRICS + UNIT_ALARM_METRICS * units + POOL_ALARM_METRICS * pools
     reads = FLEET_READS + UNIT_READS * units + POOL_READS * pools
     return (
-        metrics * usd["custom_metric"]
-        + watched * usd["alarm_metric"]
+        count_put(fleet) * usd["custom_metric"]
+        + count_watched(fleet) * usd["alarm_metric"]
         + usd["composite_alarm"]
         + usd["dashboard"]
         + TICKS * reads * usd["metric_read"]
         + TICKS * LOG_KB_PER_TICK / 1e6 * usd["log_ingestion"]
+    )
+
+
+def _scaled(name: str, counts: tuple[int, int, int], usd: float) -> Line:
+    """So much for each of what is counted at the minimum, typically and at the maximum."""
+    minimum, typical, maximum = counts
+    return Line(name, minimum * usd, typical * usd, maximum * usd)
+
+
+def count_put(fleet: Fleet) -> int:
+    """How many metrics stand in our namespace all month: all but those that are put on occasion."""
+    owners = {Owner.LOOP, Owner.SIGNALS, *([Owner.ROUTER] if fleet.routing == "router" else [])}
+    series = {OF_FLEET: 1, OF_UNIT: len(fleet.units), OF_POOL: len(fleet.pools)}
+    return sum(
+        series[metric.dimensions]
+        for metric in Metric
+        if metric.owner in owners and metric.cadence != "occasion"
     )
 
 
@@ -240,8 +299,23 @@ def _assumptions(settings: Settings, requests_per_minute: float, typical: Plan) 
         )
     yield "maximum: every pool at nodes.max all month, less what the budget holds back"
     yield f"an image weighs {IMAGE_MB:g} MB; a tick takes {TICK_SECONDS:g} s"
+    yield (
+        f"assumed a month: {CONTROL_PLANE_LOG_GB} GB of control plane logs, {LOG_GB_PER_NODE} GB of others "
+        f"per node; {OBSERVATIONS_PER_NODE_MINUTE} observations per node and minute"
+    )
+    yield from _extended_support(settings.kubernetes_version)
     yield from _borrowed_prices(settings)
     yield NOT_COUNTED
+
+
+def _extended_support(kubernetes: str) -> Iterator[str]:
+    ends = pins.standard_support_ends(kubernetes)
+    if ends is not None:
+        extended = service_prices()["eks_cluster_extended"] * HOURS
+        yield (
+            f"Kubernetes {kubernetes} leaves standard support on {ends}: the control plane costs "
+            f"{extended:.0f} then"
+        )
 
 
 def _borrowed_prices(settings: Settings) -> Iterator[str]:

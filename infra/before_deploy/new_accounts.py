@@ -13,6 +13,7 @@ NO_PLAN_KNOWN: Final = frozenset({"AccessDenied", "AccessDeniedException", "Reso
 
 # What a dry run of a launch comes to: its error code to whether a deploy would fail, and what mends it.
 WOULD_LAUNCH: Final = "DryRunOperation"
+WITHOUT_NETWORK: Final = "VPCIdNotSpecified"
 SUPPORT: Final = "AWS Support, Account and billing"
 HELD_BACK: Final = {
     "PendingVerification": "wait: AWS verifies new accounts within four hours, and writes a mail",
@@ -56,6 +57,8 @@ def verification(ask: Client, settings: Settings) -> Iterator[Finding]:
         code = error.response["Error"]["Code"]
         if code == WOULD_LAUNCH:
             yield Finding("launches", f"AWS would launch {SYSTEM_INSTANCE_TYPE}")
+        elif code == WITHOUT_NETWORK:
+            yield Finding("launches", "cannot be told in an account without a default VPC")
         elif code in HELD_BACK:
             text = f"AWS launches nothing in this account yet: {code}"
             yield Finding("launches", text, fails=True, mend=HELD_BACK[code])

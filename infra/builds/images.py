@@ -8,7 +8,8 @@ from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from constructs import Construct
 
-from control_lambda.core.fleet import Unit
+from control_lambda.core.fleet import Accelerator, Unit
+from infra.accelerators import ACCELERATORS
 from infra.builds import buildspecs
 from infra.builds.build_run import BuildRun
 from infra.builds.builds import Build, Recipe, sources
@@ -19,11 +20,9 @@ from infra.settings import Settings
 
 KEPT_IMAGES: Final = 10  # enough to roll back to; each holds a few GB
 
-ImageKind = Literal["cpu", "nvidia", "neuron", "router"]
+ImageKind = Accelerator | Literal["router"]
 DOCKERFILES: Final[Mapping[ImageKind, str]] = {
-    "cpu": "containers/serving/Dockerfile.cpu",
-    "nvidia": "containers/serving/Dockerfile.nvidia",
-    "neuron": "containers/serving/Dockerfile.neuron",
+    **{accelerator: facts.dockerfile for accelerator, facts in ACCELERATORS.items()},
     "router": "containers/router/Dockerfile",
 }
 

@@ -1,7 +1,6 @@
 """The pinned Helm charts that the cluster needs, and the values that they are given."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 from aws_cdk import Duration, Stack
@@ -9,7 +8,9 @@ from aws_cdk import aws_eks_v2 as eks
 from aws_cdk import aws_iam as iam
 
 from infra import pins, tags
+from infra.accelerators import DevicePlugin
 from infra.cluster.nodes import POOL_LABEL
+from infra.helm import Chart
 from infra.nag import acknowledge_wildcard
 
 NAMESPACE: Final = "kube-system"
@@ -25,34 +26,11 @@ _READS: Final = (
 # A device plugin runs on the nodes of every pool.
 _TOLERATIONS: Final = [{"key": POOL_LABEL, "operator": "Exists", "effect": "NoSchedule"}]
 
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A chart of one version; an OCI repository is that of the chart itself."""
-
-    release: str
-    chart: str
-    repository: str
-    version: str
-
-
 LOAD_BALANCER_CONTROLLER: Final = Chart(
     release="aws-load-balancer-controller",
     chart="aws-load-balancer-controller",
     repository="https://aws.github.io/eks-charts",
     version=pins.version("chart", "aws-load-balancer-controller"),
-)
-NVIDIA_DEVICE_PLUGIN: Final = Chart(
-    release="nvidia-device-plugin",
-    chart="nvidia-device-plugin",
-    repository="https://nvidia.github.io/k8s-device-plugin",
-    version=pins.version("chart", "nvidia-device-plugin"),
-)
-NEURON_DEVICE_PLUGIN: Final = Chart(
-    release="neuron-device-plugin",
-    chart="neuron-helm-chart",
-    repository="oci://public.ecr.aws/neuron/neuron-helm-chart",
-    version=pins.version("chart", "neuron-helm-chart"),
 )
 
 
@@ -74,20 +52,6 @@ def controller_values(*, cluster: str, region: str, vpc_id: str, service_account
         "enableShield": False,
         "enableWaf": False,
         "enableWafv2": False,
-    }
-
-
-def nvidia_values() -> Mapping[str, Any]:
-    """The plugin goes to nodes labelled nvidia.com/gpu.present, which is the chart's own affinity."""
-    return {"tolerations": _TOLERATIONS}
-
-
-def neuron_values() -> Mapping[str, Any]:
-    """The device plugin alone, without scheduler extension and node problem detector."""
-    return {
-        "devicePlugin": {"tolerations": _TOLERATIONS},
-        "npd": {"enabled": False},
-        "scheduler": {"enabled": False},
     }
 
 
@@ -116,6 +80,11 @@ def grant_controller(role: iam.Role, *, stack_name: str) -> None:
         f"arn:<AWS::Partition>:elasticloadbalancing:{Stack.of(role).region}:<AWS::AccountId>:targetgroup/*",
         f"Target groups have generated names; the tag {tags.STACK} limits it to those of this stack.",
     )
+
+
+def install_device_plugin(cluster: eks.Cluster, plugin: DevicePlugin) -> eks.HelmChart:
+    """Install an accelerator's device plugin."""
+    return install(cluster, plugin.chart, plugin.values(_TOLERATIONS))
 
 
 def install(

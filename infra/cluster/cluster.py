@@ -17,6 +17,7 @@ from aws_cdk.lambda_layer_kubectl_v36 import KubectlV36Layer
 from constructs import Construct
 
 from infra import tags
+from infra.accelerators import ACCELERATORS
 from infra.cluster import charts, nodes
 from infra.cluster.addons import networking_addons, pods, running_addons
 from infra.cluster.kubectl import configure_kubectl
@@ -133,7 +134,7 @@ class Cluster(Construct):
             cluster_name=self.cluster.cluster_name,
             node_role=self.node_role.role_arn,
             subnets=[subnet.subnet_id for subnet in self._network.subnets_for(SYSTEM_INSTANCE_TYPE)],
-            ami_type=nodes.AMI_TYPES["cpu"],
+            ami_type=ACCELERATORS["cpu"].ami_type,
             release_version=nodes.ami_release(self._settings.kubernetes_version),
             instance_types=[SYSTEM_INSTANCE_TYPE],
             launch_template=nodes.specification(template),
@@ -141,6 +142,8 @@ class Cluster(Construct):
                 min_size=SYSTEM_NODES, desired_size=SYSTEM_NODES, max_size=SYSTEM_NODES + 1
             ),
             labels={nodes.POOL_LABEL: tags.SYSTEM},
+            update_config=nodes.update_config("DEFAULT"),
+            node_repair_config=nodes.no_repair(),
         )
 
     def _load_balancer_controller(self) -> eks.HelmChart:
@@ -157,11 +160,10 @@ class Cluster(Construct):
         return chart
 
     def _device_plugins(self) -> None:
-        accelerators = {unit.accelerator for unit in self._settings.fleet.units}
-        if "nvidia" in accelerators:
-            charts.install(self.cluster, charts.NVIDIA_DEVICE_PLUGIN, charts.nvidia_values())
-        if "neuron" in accelerators:
-            charts.install(self.cluster, charts.NEURON_DEVICE_PLUGIN, charts.neuron_values())
+        had = {unit.accelerator for unit in self._settings.fleet.units}
+        for accelerator, facts in ACCELERATORS.items():
+            if accelerator in had and facts.device_plugin:
+                charts.install_device_plugin(self.cluster, facts.device_plugin)
 
     def _namespace(self) -> eks.KubernetesManifest:
         labels = {

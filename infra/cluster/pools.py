@@ -14,6 +14,7 @@ from constructs import Construct
 
 from control_lambda.core.fleet import MAX_NODES, Market, Pool, Unit
 from infra import tags
+from infra.accelerators import ACCELERATORS
 from infra.cluster import nodes
 from infra.cluster.cluster import Cluster
 from infra.network import Network
@@ -21,8 +22,6 @@ from infra.settings import Settings
 
 VOLUME_GIB: Final = 150  # a model, its compiled artifacts and an image of ten and more GB
 CAPACITY_TYPES: Final[Mapping[Market, str]] = {"on-demand": "ON_DEMAND", "spot": "SPOT"}
-# Node labels by which device plugins find their nodes.
-ACCELERATOR_LABELS: Final[Mapping[str, Mapping[str, str]]] = {"nvidia": {"nvidia.com/gpu.present": "true"}}
 
 
 class Pools(Construct):
@@ -41,7 +40,9 @@ class Pools(Construct):
 
     def _node_group(self, unit: Unit, pool: Pool) -> eks.CfnNodegroup:
         scope = Construct(self, pool.name)
-        template = nodes.launch_template(scope, "Template", volume_gib=VOLUME_GIB)
+        template = nodes.launch_template(
+            scope, "Template", volume_gib=VOLUME_GIB, throughput=nodes.volume_throughput(unit.instance_type)
+        )
         tags.tag_pool(scope, unit=unit.name, pool=pool.name)
         group = eks.CfnNodegroup(
             scope,
@@ -49,7 +50,7 @@ class Pools(Construct):
             cluster_name=self._cluster.cluster.cluster_name,
             node_role=self._cluster.node_role.role_arn,
             subnets=[subnet.subnet_id for subnet in self._network.subnets_for(unit.instance_type)],
-            ami_type=nodes.AMI_TYPES[unit.accelerator],
+            ami_type=ACCELERATORS[unit.accelerator].ami_type,
             release_version=nodes.ami_release(self._settings.kubernetes_version),
             capacity_type=CAPACITY_TYPES[pool.market],
             instance_types=[unit.instance_type],
@@ -58,6 +59,9 @@ class Pools(Construct):
                 min_size=0, desired_size=0, max_size=MAX_NODES
             ),
             labels=_labels(unit, pool),
+            # A surge would ask for accelerators that can hardly be had, and count against the quota.
+            update_config=nodes.update_config("MINIMAL"),
+            node_repair_config=nodes.no_repair(),
             taints=[
                 eks.CfnNodegroup.TaintProperty(key=nodes.POOL_LABEL, value=pool.name, effect="NO_SCHEDULE")
             ],
@@ -70,5 +74,5 @@ def _labels(unit: Unit, pool: Pool) -> dict[str, str]:
     return {
         nodes.UNIT_LABEL: unit.name,
         nodes.POOL_LABEL: pool.name,
-        **ACCELERATOR_LABELS.get(unit.accelerator, {}),
+        **ACCELERATORS[unit.accelerator].node_labels,
     }

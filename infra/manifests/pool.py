@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
-from control_lambda.core.fleet import Accelerator, Pool, Unit
+from control_lambda.core.fleet import Pool, Unit
+from infra.accelerators import ACCELERATORS
 from infra.catalog import InstanceType
 from infra.cluster.nodes import POOL_LABEL
 from infra.manifests.common import (
@@ -20,18 +21,10 @@ from infra.manifests.common import (
     manifest,
     pod_security,
 )
+from infra.room import for_pods
 
 CACHE: Final = "/cache"
 
-_DEVICE_RESOURCES: Final[Mapping[Accelerator, str]] = {
-    "nvidia": "nvidia.com/gpu",
-    "neuron": "aws.amazon.com/neuron",
-}
-# The node is the pod's alone but for the agents that run on every node; these shares leave them room
-# on the smallest instance type of the tables (8 GiB, 4 vCPUs).
-_CPU_SHARE: Final = 0.5
-_MEMORY_REQUEST_SHARE: Final = 0.6
-_MEMORY_LIMIT_SHARE: Final = 0.8
 # What the node's 150 GiB volume can spare beside images: weights and compiled graphs, and scratch.
 _CACHE_SIZE: Final = "80Gi"
 _SCRATCH_SIZE: Final = "10Gi"
@@ -91,10 +84,8 @@ def _pod(selector: Mapping[str, str], pool: str, container: Manifest) -> Manifes
 def _tolerations(pool: str) -> list[Manifest]:
     """The pool's own taint, and those that clusters usually put on accelerators."""
     own = {"key": POOL_LABEL, "operator": "Equal", "value": pool, "effect": "NoSchedule"}
-    usual = [
-        {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
-        for resource in _DEVICE_RESOURCES.values()
-    ]
+    plugins = [facts.device_plugin for facts in ACCELERATORS.values() if facts.device_plugin]
+    usual = [{"key": plugin.resource, "operator": "Exists", "effect": "NoSchedule"} for plugin in plugins]
     return [own, *usual]
 
 
@@ -121,13 +112,14 @@ def _container(instance_type: InstanceType, image: str, variables: Mapping[str, 
 
 
 def _resources(instance_type: InstanceType) -> dict[str, Any]:
-    """Every accelerator of the node, and shares of its cores and memory."""
-    requests: dict[str, str] = {
-        "cpu": f"{round(1000 * _CPU_SHARE * instance_type.vcpus)}m",
-        "memory": f"{round(_MEMORY_REQUEST_SHARE * instance_type.memory_mib)}Mi",
-    }
-    limits = {"memory": f"{round(_MEMORY_LIMIT_SHARE * instance_type.memory_mib)}Mi"}
-    resource = _DEVICE_RESOURCES.get(instance_type.accelerator)
-    if resource:
-        requests[resource] = limits[resource] = str(instance_type.devices)
+    """Every accelerator of the node, and what its agents leave of cores and memory.
+
+    Memory is asked for as it is limited: the node is the pod's alone, and what it takes is there.
+    """
+    left = for_pods(instance_type)
+    requests: dict[str, str] = {"cpu": f"{left.millicores}m", "memory": f"{left.mib}Mi"}
+    limits = {"memory": f"{left.mib}Mi"}
+    plugin = ACCELERATORS[instance_type.accelerator].device_plugin
+    if plugin:
+        requests[plugin.resource] = limits[plugin.resource] = str(instance_type.devices)
     return {"requests": requests, "limits": limits}

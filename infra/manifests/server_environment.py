@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet, Pool, Unit
-from infra.backends import BACKENDS
+from infra.accelerators import ACCELERATORS
 from infra.manifests.common import PORT
 from infra.manifests.pool import CACHE
 
@@ -46,7 +46,7 @@ def model_environment(model: Model, unit: Unit) -> dict[str, str]:
         "MODEL_REVISION": model.revision,
         "MODEL_BUCKET": model.bucket,
         "MODEL_PREFIX": model.prefix,
-        "BACKEND": BACKENDS[unit.accelerator][unit.framework],
+        "BACKEND": ACCELERATORS[unit.accelerator].backends[unit.framework],
         "SHAPES": ",".join(model.shapes),
     }
     if unit.accelerator != "neuron":

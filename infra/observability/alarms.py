@@ -4,7 +4,7 @@ A flag that every tick puts (`Paused`, `Mode`, ...) keeps its alarm's state whil
 neither, and `tick-missing` tells of it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,8 +17,8 @@ from aws_cdk import aws_sns as sns
 from aws_cdk import aws_stepfunctions as sfn
 from constructs import Construct
 
-from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import EvidenceKind
 from control_lambda.core.reasons import Code
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
@@ -29,6 +29,12 @@ QUARTER_HOUR: Final = Duration.minutes(15)
 HOUR: Final = Duration.hours(1)
 UNKNOWN_REFUSALS: Final = 3  # in an hour: one may be a fault of AWS that is over
 TICKS_MISSED: Final = 3  # minutes: a late schedule or one crash is no silence yet
+# How a run of the builds may end without success: in an expression, and as Step Functions names its metric.
+FAILED_BUILDS: Final[Mapping[str, str]] = {
+    "failed": "ExecutionsFailed",
+    "timedout": "ExecutionsTimedOut",
+    "aborted": "ExecutionsAborted",
+}
 
 AT_LEAST: Final = cloudwatch.ComparisonOperator.GREATER_THAN_OR_EQUAL_TO_THRESHOLD
 ABOVE: Final = cloudwatch.ComparisonOperator.GREATER_THAN_THRESHOLD
@@ -58,15 +64,41 @@ class Watch:
 
 
 def watches(
-    metrics: FleetMetrics, fleet: Fleet, tick: lambda_.IFunction, builds: sfn.IStateMachine
+    metrics: FleetMetrics,
+    fleet: Fleet,
+    tick_errors: cloudwatch.IMetric,
+    failed_builds: Mapping[str, cloudwatch.IMetric],
 ) -> Iterator[Watch]:
-    """Every alarm of the fleet that the function `tick` steers and `builds` builds."""
+    """Every alarm of the fleet.
+
+    `tick_errors` counts the tick's invocations that failed, by the minute; `failed_builds` the runs of the
+    builds that did not succeed, in each way that they may end so, by five minutes.
+    """
     yield from _of_users(metrics, fleet)
-    yield from _of_the_loop(metrics, tick)
-    yield from _of_builds(metrics, builds)
+    yield from _of_the_loop(metrics, tick_errors)
+    yield from _of_builds(metrics, failed_builds)
     yield from _of_hands(metrics)
     yield from _of_money(metrics, fleet)
     yield from _of_capacity(metrics, fleet)
+
+
+def count_watched(fleet: Fleet) -> int:
+    """How many metrics the fleet's alarms watch: those of every alarm, as AWS charges for them."""
+    metrics = FleetMetrics(cluster_name=fleet.fleet, load_balancer=fleet.fleet)
+    tick_errors = cloudwatch.Metric(namespace="AWS/Lambda", metric_name="Errors")
+    failed_builds = {
+        key: cloudwatch.Metric(namespace="AWS/States", metric_name=name)
+        for key, name in FAILED_BUILDS.items()
+    }
+    found = watches(metrics, fleet, tick_errors, failed_builds)
+    return sum(_parts_of(watch.metric) for watch in found)
+
+
+def _parts_of(metric: cloudwatch.IMetric) -> int:
+    """How many metrics it is made of: 1, or those of an expression."""
+    if isinstance(metric, cloudwatch.MathExpression):
+        return sum(_parts_of(part) for part in metric.using_metrics.values())
+    return 1
 
 
 class Alarms(Construct):
@@ -90,7 +122,9 @@ class Alarms(Construct):
         self._action = actions.SnsAction(topic)
         _let_cloudwatch_publish(topic)
         self._prefix = settings.stack_name
-        watched = list(watches(metrics, settings.fleet, tick, builds))
+        watched = list(
+            watches(metrics, settings.fleet, tick.metric_errors(period=MINUTE), _failed_builds(builds))
+        )
         self.of_key = {watch.key: self._alarm(watch) for watch in watched}
         self.pager = self._pager([self.of_key[watch.key] for watch in watched if watch.pages])
 
@@ -143,12 +177,12 @@ def _of_users(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         pages=True,
     )
     ready = {
-        f"ready{index}": metrics.of_unit(names.READY_NODES, unit.name, "Maximum")
+        f"ready{index}": metrics.of_unit(Metric.READY_NODES, unit.name, "Maximum")
         for index, unit in enumerate(fleet.units)
     }
     unserved = cloudwatch.MathExpression(
         expression=f"demand * (SUM([{', '.join(ready)}]) < 1)",
-        using_metrics={"demand": metrics.of_fleet(names.DEMAND_RPM, "Maximum"), **ready},
+        using_metrics={"demand": metrics.of_fleet(Metric.DEMAND_RPM, "Maximum"), **ready},
         label="requests per minute without any ready node",
         period=MINUTE,
     )
@@ -165,12 +199,12 @@ def _of_users(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     )
 
 
-def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Watch]:
+def _of_the_loop(metrics: FleetMetrics, tick_errors: cloudwatch.IMetric) -> Iterator[Watch]:
     yield Watch(
         key="tick-missing",
         says="No tick has decided anything for three minutes.",
         runbook="no-ticks",
-        metric=metrics.of_fleet(names.TICK_FAILURES, "SampleCount", label="decisions"),
+        metric=metrics.of_fleet(Metric.TICK_FAILURES, "SampleCount", label="decisions"),
         comparison=BELOW,
         threshold=1,
         periods=TICKS_MISSED,
@@ -180,8 +214,8 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
     failures = cloudwatch.MathExpression(
         expression="MAX([errors, failures])",
         using_metrics={
-            "errors": tick.metric_errors(period=MINUTE),
-            "failures": metrics.of_fleet(names.TICK_FAILURES, "Maximum"),
+            "errors": tick_errors,
+            "failures": metrics.of_fleet(Metric.TICK_FAILURES, "Maximum"),
         },
         label="failures",
         period=MINUTE,
@@ -202,7 +236,7 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
         key="lease-stuck",
         says="For three minutes every tick found the lease held by another.",
         runbook="lease-stuck",
-        metric=metrics.of_fleet(names.LEASE_HELD, "Minimum"),
+        metric=metrics.of_fleet(Metric.LEASE_HELD, "Minimum"),
         comparison=AT_LEAST,
         threshold=1,
         periods=3,
@@ -211,14 +245,10 @@ def _of_the_loop(metrics: FleetMetrics, tick: lambda_.IFunction) -> Iterator[Wat
     )
 
 
-def _of_builds(metrics: FleetMetrics, builds: sfn.IStateMachine) -> Iterator[Watch]:
+def _of_builds(metrics: FleetMetrics, failed_builds: Mapping[str, cloudwatch.IMetric]) -> Iterator[Watch]:
     ended_badly = cloudwatch.MathExpression(
-        expression="SUM([failed, timedout, aborted])",
-        using_metrics={
-            "failed": builds.metric_failed(period=FIVE_MINUTES),
-            "timedout": builds.metric_timed_out(period=FIVE_MINUTES),
-            "aborted": builds.metric_aborted(period=FIVE_MINUTES),
-        },
+        expression=f"SUM([{', '.join(failed_builds)}])",
+        using_metrics=dict(failed_builds),
         label="runs that did not succeed",
         period=FIVE_MINUTES,
     )
@@ -236,7 +266,7 @@ def _of_builds(metrics: FleetMetrics, builds: sfn.IStateMachine) -> Iterator[Wat
         key="unit-not-built",
         says="A unit has waited for its image or compiled model for an hour.",
         runbook="unit-not-built",
-        metric=metrics.of_fleet(names.UNITS_NOT_BUILT, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.UNITS_NOT_BUILT, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=12,
@@ -249,7 +279,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
         key="loop-paused",
         says="The loop has been paused for an hour.",
         runbook=Code.PAUSED,
-        metric=metrics.of_fleet(names.PAUSED, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.PAUSED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=12,
@@ -259,7 +289,7 @@ def _of_hands(metrics: FleetMetrics) -> Iterator[Watch]:
         key="foreign-weights",
         says="Somebody else changed the load balancer's weights.",
         runbook=Code.FOREIGN_WEIGHTS,
-        metric=metrics.of_fleet(names.FOREIGN_WEIGHTS, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.FOREIGN_WEIGHTS, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=1,
@@ -272,14 +302,14 @@ def _of_money(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         key="budget-reached",
         says=f"The budget of {fleet.budget_usd_per_hour:g} USD per hour has held back nodes for 15 minutes.",
         runbook=Code.BUDGET,
-        metric=metrics.of_fleet(names.BUDGET_REACHED, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.BUDGET_REACHED, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=3,
         missing=UNCHANGED,
     )
     prices = {
-        f"price{index}": metrics.of_pool(names.PRICE_USD_PER_HOUR, pool.name, "SampleCount", HOUR)
+        f"price{index}": metrics.of_pool(Metric.PRICE_USD_PER_HOUR, pool.name, "SampleCount", HOUR)
         for index, pool in enumerate(fleet.pools)
     }
     known = cloudwatch.MathExpression(
@@ -305,7 +335,7 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
         key="quota-reached",
         says="A quota of the account refuses launches.",
         runbook="quota-reached",
-        metric=metrics.of_fleet(names.QUOTA_REACHED, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_fleet(Metric.QUOTA_REACHED, "Maximum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=1,
@@ -315,8 +345,8 @@ def _of_capacity(metrics: FleetMetrics, fleet: Fleet) -> Iterator[Watch]:
     short = cloudwatch.MathExpression(
         expression="mode * short",
         using_metrics={
-            "mode": metrics.of_fleet(names.MODE, "Minimum", QUARTER_HOUR),
-            "short": metrics.of_fleet(names.POOLS_SHORT, "Minimum", QUARTER_HOUR),
+            "mode": metrics.of_fleet(Metric.MODE, "Minimum", QUARTER_HOUR),
+            "short": metrics.of_fleet(Metric.POOLS_SHORT, "Minimum", QUARTER_HOUR),
         },
         label="pools short in capacity mode",
         period=QUARTER_HOUR,
@@ -340,7 +370,7 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
         key=f"pool-short-{pool}",
         says=f"{pool}: launches have been refused for 30 minutes.",
         runbook="pool-short",
-        metric=metrics.of_pool(names.AVAILABLE, pool, "Maximum", FIVE_MINUTES),
+        metric=metrics.of_pool(Metric.AVAILABLE, pool, "Maximum", FIVE_MINUTES),
         comparison=BELOW,
         threshold=1,
         periods=6,
@@ -360,12 +390,18 @@ def _of_pool(metrics: FleetMetrics, pool: str) -> Iterator[Watch]:
         key=f"node-group-stuck-{pool}",
         says=f"{pool}: its node group could not be changed for an hour.",
         runbook=Code.HELD,
-        metric=metrics.of_pool(names.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
+        metric=metrics.of_pool(Metric.NODE_GROUP_HELD, pool, "Minimum", FIVE_MINUTES),
         comparison=AT_LEAST,
         threshold=1,
         periods=12,
         missing=UNCHANGED,
     )
+
+
+def _failed_builds(builds: sfn.IStateMachine) -> dict[str, cloudwatch.IMetric]:
+    return {
+        key: builds.metric(name, statistic="Sum", period=FIVE_MINUTES) for key, name in FAILED_BUILDS.items()
+    }
 
 
 def _let_cloudwatch_publish(topic: sns.ITopic) -> None:

@@ -11,6 +11,7 @@ from aws_cdk import aws_lambda as lambda_
 from constructs import Construct
 
 from control_lambda.core import names
+from control_lambda.core.metrics import Metric
 from infra.metrics import FIVE_MINUTES, MINUTE, FleetMetrics
 from infra.observability.alarms import TICKS_MISSED
 from infra.settings import Settings
@@ -92,8 +93,8 @@ class Dashboard(Construct):
         return _graph(
             f"Latency (s), {percentile} and median",
             [
-                self._metrics.of_load_balancer(names.TARGET_RESPONSE_TIME, percentile, label=percentile),
-                self._metrics.of_load_balancer(names.TARGET_RESPONSE_TIME, "p50", label="p50"),
+                self._metrics.of_load_balancer(Metric.TARGET_RESPONSE_TIME, percentile, label=percentile),
+                self._metrics.of_load_balancer(Metric.TARGET_RESPONSE_TIME, "p50", label="p50"),
             ],
             limit=_line(objective.latency_seconds, "objective"),
             width=QUARTER,
@@ -118,9 +119,9 @@ class Dashboard(Construct):
 
     def _errors(self) -> cloudwatch.GraphWidget:
         shown = {
-            names.TARGET_5XX_COUNT: "a node's 5xx",
-            names.ELB_5XX_COUNT: "the load balancer's 5xx",
-            names.FIXED_RESPONSE_COUNT: "no unit had weight",
+            Metric.TARGET_5XX_COUNT: "a node's 5xx",
+            Metric.ELB_5XX_COUNT: "the load balancer's 5xx",
+            Metric.FIXED_RESPONSE_COUNT: "no unit had weight",
         }
         return _graph(
             "Failed requests per minute",
@@ -131,27 +132,27 @@ class Dashboard(Construct):
     def _steering(self) -> list[cloudwatch.GraphWidget]:
         of_fleet = self._metrics.of_fleet
         units = [unit.name for unit in self._fleet.units]
-        mode = of_fleet(names.MODE, "Maximum", label="mode")
+        mode = of_fleet(Metric.MODE, "Maximum", label="mode")
         return [
             _graph(
                 "Demand and forecast (requests per minute)",
                 [
-                    of_fleet(names.DEMAND_RPM, "Maximum", label="demand"),
-                    of_fleet(names.FORECAST_RPM, "Maximum", label="prepared for"),
+                    of_fleet(Metric.DEMAND_RPM, "Maximum", label="demand"),
+                    of_fleet(Metric.FORECAST_RPM, "Maximum", label="prepared for"),
                 ],
                 width=QUARTER,
             ),
             _graph("Mode (0 cost, 1 capacity)", [mode], width=QUARTER, axis=ZERO_OR_ONE),
             _graph(
                 "Weights",
-                [self._metrics.of_unit(names.WEIGHT, unit, "Maximum") for unit in units],
+                [self._metrics.of_unit(Metric.WEIGHT, unit, "Maximum") for unit in units],
                 width=QUARTER,
                 stacked=True,
             ),
             _graph(
                 "Nodes wanted by pool",
                 [
-                    self._metrics.of_pool(names.DESIRED_NODES, pool.name, "Maximum")
+                    self._metrics.of_pool(Metric.DESIRED_NODES, pool.name, "Maximum")
                     for pool in self._fleet.pools
                 ],
                 width=QUARTER,
@@ -159,7 +160,7 @@ class Dashboard(Construct):
             ),
             _graph(
                 "Nodes ready by unit",
-                [self._metrics.of_unit(names.READY_NODES, unit, "Minimum") for unit in units],
+                [self._metrics.of_unit(Metric.READY_NODES, unit, "Minimum") for unit in units],
                 width=PAGE_WIDTH,
                 stacked=True,
             ),
@@ -179,12 +180,12 @@ class Dashboard(Construct):
     def _cost(self) -> cloudwatch.GraphWidget:
         return _graph(
             "Accelerators (USD per hour)",
-            [self._metrics.of_fleet(names.COST_USD_PER_HOUR, "Average", label="cost")],
+            [self._metrics.of_fleet(Metric.COST_USD_PER_HOUR, "Average", label="cost")],
             limit=_line(self._fleet.budget_usd_per_hour, "budget"),
         )
 
     def _savings(self) -> cloudwatch.GraphWidget:
-        saved = self._metrics.of_fleet(names.SAVINGS_USD_PER_HOUR, "Average", label="saved")
+        saved = self._metrics.of_fleet(Metric.SAVINGS_USD_PER_HOUR, "Average", label="saved")
         return _graph("Saved against the cheapest NVIDIA unit alone (USD per hour)", [saved], axis=ANY_SIGN)
 
     def _prices(self) -> cloudwatch.GraphWidget:
@@ -192,16 +193,16 @@ class Dashboard(Construct):
         return _graph(
             "Price of a node (USD per hour)",
             [
-                self._metrics.of_pool(names.PRICE_USD_PER_HOUR, pool.name, "Average", hour)
+                self._metrics.of_pool(Metric.PRICE_USD_PER_HOUR, pool.name, "Average", hour)
                 for pool in self._fleet.pools
             ],
             period=hour,
         )
 
     def _refusals(self) -> cloudwatch.GraphWidget:
-        dimensions = f"{names.NAMESPACE},{names.FLEET},{names.POOL},{names.KIND}"
+        dimensions = ",".join((names.NAMESPACE, *Metric.CAPACITY_ERRORS.dimensions))
         search = (
-            f'SEARCH(\'{{{dimensions}}} MetricName="{names.CAPACITY_ERRORS}" '
+            f'SEARCH(\'{{{dimensions}}} MetricName="{Metric.CAPACITY_ERRORS.metric_name}" '
             f"{names.FLEET}=\"{self._metrics.cluster_name}\"', 'Sum', {FIVE_MINUTES.to_seconds():.0f})"
         )
         found = cloudwatch.MathExpression(expression=search, using_metrics={}, label="", period=FIVE_MINUTES)
@@ -210,15 +211,15 @@ class Dashboard(Construct):
     def _availability(self) -> cloudwatch.GraphWidget:
         return _graph(
             "Pools that may launch (1) or were refused (0)",
-            [self._metrics.of_pool(names.AVAILABLE, pool.name, "Minimum") for pool in self._fleet.pools],
+            [self._metrics.of_pool(Metric.AVAILABLE, pool.name, "Minimum") for pool in self._fleet.pools],
             axis=ZERO_OR_ONE,
         )
 
     def _limits(self) -> cloudwatch.GraphWidget:
         shown = {
-            names.SHORTFALL: "demand above what may be launched",
-            names.BUDGET_REACHED: "budget reached",
-            names.QUOTA_REACHED: "quota reached",
+            Metric.SHORTFALL: "demand above what may be launched",
+            Metric.BUDGET_REACHED: "budget reached",
+            Metric.QUOTA_REACHED: "quota reached",
         }
         return _graph("Limits reached", self._flags(shown), axis=ZERO_OR_ONE)
 
@@ -232,18 +233,18 @@ class Dashboard(Construct):
 
     def _ticks(self) -> cloudwatch.GraphWidget:
         shown = {
-            names.TICK_FAILURES: "failures in a tick",
-            names.LEASE_HELD: "lease held by another",
-            names.PAUSED: "paused",
-            names.FOREIGN_WEIGHTS: "foreign weights",
+            Metric.TICK_FAILURES: "failures in a tick",
+            Metric.LEASE_HELD: "lease held by another",
+            Metric.PAUSED: "paused",
+            Metric.FOREIGN_WEIGHTS: "foreign weights",
         }
         return _graph("What ticks met with", self._flags(shown), width=QUARTER)
 
     def _signal_age(self) -> cloudwatch.GraphWidget:
-        age = self._metrics.of_fleet(names.SIGNAL_AGE_SECONDS, "Maximum", label="newest count")
+        age = self._metrics.of_fleet(Metric.SIGNAL_AGE_SECONDS, "Maximum", label="newest count")
         return _graph("Age of the newest request count (s)", [age], width=QUARTER)
 
-    def _flags(self, shown: dict[str, str]) -> list[cloudwatch.IMetric]:
+    def _flags(self, shown: dict[Metric, str]) -> list[cloudwatch.IMetric]:
         return [self._metrics.of_fleet(name, "Maximum", label=label) for name, label in shown.items()]
 
     @staticmethod

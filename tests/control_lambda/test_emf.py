@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from control_lambda.core.metrics import OF_FLEET, OF_POOL, OF_UNIT, Metric, Owner
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import answer_from_plain
 from control_lambda.emf import metrics_of
@@ -47,14 +48,41 @@ FLEET_FLAGS = (
 def put(record: Mapping[str, Any]) -> dict[tuple[str, ...], dict[str, float]]:
     """The record's metrics by the values of their dimensions after the fleet's."""
     return {
-        tuple(dimensions.values())[1:]: {name: value for name, (_, value) in metrics.items()}
-        for dimensions, metrics in metrics_of(answer_from_plain(record), CLUSTER)
+        tuple(dimensions.values())[1:]: {metric.metric_name: value for metric, value in values.items()}
+        for dimensions, values in metrics_of(answer_from_plain(record), CLUSTER)
     }
+
+
+def of_loop(dimensions: tuple[str, ...]) -> set[Metric]:
+    """The loop's metrics of these dimensions in the table."""
+    return {one for one in Metric if one.owner is Owner.LOOP and one.dimensions == dimensions}
 
 
 def reason(code: Code, subject: str = "") -> dict[str, str]:
     """A reason as a record tells it."""
     return {"code": code.value, "text": "said in words", "subject": subject}
+
+
+def test_every_tick_puts_every_metric_of_the_loop_for_the_fleet_each_unit_and_each_pool() -> None:
+    """Zeros included: an alarm takes absence for a tick that did not run."""
+    found = {
+        tuple(dimensions): set(values)
+        for dimensions, values in metrics_of(answer_from_plain(RECORD), CLUSTER)
+    }
+    for dimensions in (OF_FLEET, OF_UNIT, OF_POOL):
+        assert found.pop(dimensions) ^ of_loop(dimensions) == set()
+    assert not found
+    assert {one.cadence for one in Metric if one.owner is Owner.LOOP} == {"tick"}
+
+
+def test_each_unit_and_each_pool_puts_the_same_metrics_whatever_it_does() -> None:
+    """One without nodes, weight or capacity too."""
+    idle = {**UNIT, "ready": 0, "weight": 0}
+    refused = {**POOL, "ready": 0, "desired": 0, "available": False, "evidence": "shortage"}
+    record = {**RECORD, "units": {"inf2": UNIT, "g5": idle}, "pools": {"inf2-spot": POOL, "g5-spot": refused}}
+    told = put(record)
+    assert told[("g5",)].keys() == told[("inf2",)].keys()
+    assert told[("g5-spot",)].keys() == told[("inf2-spot",)].keys()
 
 
 def test_a_quiet_tick_raises_no_flag() -> None:

@@ -1,10 +1,12 @@
 """The fleet file: YAML in, a fleet or one clear line out."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from control_lambda.core.fleet import FleetError
+from control_lambda.core.fleet import DEFAULT_POLICY, FleetError, Policy
 from control_lambda.fleet_file import load_fleet
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +78,17 @@ def test_the_header_documents_every_optional_key() -> None:
     ]
     for key in ("policy", "reserve", "threshold", "routing", "classes", "percentile", "attainment", "min"):
         assert any(f"{key}: " in line for line in comments), key
+
+
+def test_every_policy_stands_in_the_comments_beside_the_default() -> None:
+    """Whoever edits fleet.yaml sees what else may stand there: in the header, and beside the key."""
+    others = " | ".join(policy for policy in get_args(Policy) if policy != DEFAULT_POLICY)
+    told = re.findall(
+        rf"^(?:#   )?policy: {DEFAULT_POLICY} +# or (.*)$",
+        (ROOT / "fleet.yaml").read_text("utf-8"),
+        re.MULTILINE,
+    )
+    assert told == [others, others]
 
 
 def test_a_path_may_be_a_string(file: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -181,3 +183,23 @@ def test_without_the_name_of_the_tick_nothing_can_be_signalled(monkeypatch: pyte
 def test_the_price_list_is_asked_where_it_answers(region: str, nearest: str) -> None:
     """Only three regions have that API."""
     assert signals.price_list_region(region) == nearest
+
+
+class Invoked:
+    """Lambda's side of an asynchronous invocation: accepted, with an answer that is empty."""
+
+    def __init__(self) -> None:
+        self.answers: list[io.BytesIO] = []
+
+    def invoke(self, **_: Any) -> Mapping[str, Any]:
+        """The same answer at each call, not read to its end yet."""
+        self.answers.append(io.BytesIO(b"{}"))
+        return {"StatusCode": 202, "Payload": self.answers[-1]}
+
+
+def test_the_answer_of_the_invoked_tick_is_read_to_its_end(shell: Shell) -> None:
+    """Else its connection stays taken: each next invocation would open another one."""
+    fake = Invoked()
+    event = launch_failure(shell)
+    signals.run(event, replace(signals.shared_signals(), lambda_=fake))
+    assert [answer.read() for answer in fake.answers] == [b""]

@@ -8,6 +8,7 @@ import numpy as np
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet, Pool
+from control_lambda.core.metrics import Metric
 from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.emf import metrics_of
 from tests.infra.observability.alarm_evaluator import Metrics
@@ -48,7 +49,9 @@ class Replayed:
             put_record(metrics, record, minute_of(record.at))
         for refused in self.refused:
             dimensions = {names.FLEET: CLUSTER, names.POOL: refused.pool, names.KIND: refused.kind.value}
-            metrics.put(names.NAMESPACE, names.CAPACITY_ERRORS, dimensions, minute_of(refused.at), [1])
+            metrics.put(
+                names.NAMESPACE, Metric.CAPACITY_ERRORS.metric_name, dimensions, minute_of(refused.at), [1]
+            )
         for minute in range(0, self.minutes, HOUR_MINUTES):
             put_prices(metrics, self.fleet.pools, EPOCH + minute * MINUTE)
         return metrics
@@ -90,29 +93,30 @@ def run(fleet: Fleet, requests: Sequence[int], limits: Mapping[str, Sequence[int
 def put_record(metrics: Metrics, answer: Answer, minute: int) -> None:
     """Put what the tick's Lambda would put."""
     for dimensions, told in metrics_of(answer, CLUSTER):
-        for name, (_, value) in told.items():
-            metrics.put(names.NAMESPACE, name, dimensions, minute, [value])
+        for metric, value in told.items():
+            metrics.put(names.NAMESPACE, metric.metric_name, dimensions, minute, [value])
 
 
 def put_prices(metrics: Metrics, pools: Sequence[Pool], minute: int) -> None:
     """Put what the signals Lambda would put every hour."""
     for pool in pools:
         dimensions = {names.FLEET: CLUSTER, names.POOL: pool.name}
-        metrics.put(names.NAMESPACE, names.PRICE_USD_PER_HOUR, dimensions, minute, [pool.price_usd_per_hour])
+        name = Metric.PRICE_USD_PER_HOUR.metric_name
+        metrics.put(names.NAMESPACE, name, dimensions, minute, [pool.price_usd_per_hour])
 
 
 def _put_traffic(metrics: Metrics, minute: int, served: Served) -> None:
     """Zero counts are absent, as the load balancer reports."""
     counts = {
-        names.REQUEST_COUNT: int(np.count_nonzero(served.unit >= 0)),
-        names.TARGET_5XX_COUNT: int(np.count_nonzero(served.outcome == LOST)),
-        names.FIXED_RESPONSE_COUNT: int(np.count_nonzero(served.outcome == NO_UNIT)),
-        names.ELB_503_COUNT: int(np.count_nonzero(served.outcome == NO_TARGET)),
+        Metric.REQUEST_COUNT: int(np.count_nonzero(served.unit >= 0)),
+        Metric.TARGET_5XX_COUNT: int(np.count_nonzero(served.outcome == LOST)),
+        Metric.FIXED_RESPONSE_COUNT: int(np.count_nonzero(served.outcome == NO_UNIT)),
+        Metric.ELB_503_COUNT: int(np.count_nonzero(served.outcome == NO_TARGET)),
     }
-    values = {name: np.ones(count) for name, count in counts.items() if count}
+    values = {metric: np.ones(count) for metric, count in counts.items() if count}
     latencies = served.latency[served.outcome == SERVED]
     if len(latencies):
-        values[names.TARGET_RESPONSE_TIME] = latencies.astype(np.float64)
-    for name, counted in values.items():
+        values[Metric.TARGET_RESPONSE_TIME] = latencies.astype(np.float64)
+    for metric, counted in values.items():
         dimensions = {names.LOAD_BALANCER: LOAD_BALANCER}
-        metrics.put(names.LOAD_BALANCER_NAMESPACE, name, dimensions, minute, counted)
+        metrics.put(names.LOAD_BALANCER_NAMESPACE, metric.metric_name, dimensions, minute, counted)

@@ -6,8 +6,10 @@ from typing import Final
 
 import pytest
 
+from control_lambda.core.metrics import Metric
 from control_lambda.core.reasons import Skip
 from control_lambda.core.record import DecisionRecord, Skipped
+from infra.metrics import FleetMetrics
 from tests.infra.observability.alarm_evaluator import Metrics
 from tests.infra.observability.alarmed import FLEET, template
 from tests.infra.observability.dashboard_picture import Widget, lines_of, widgets_of
@@ -42,6 +44,15 @@ def ages(ticked: Collection[int], minutes: int, skipped: Collection[int] = ()) -
     (line,) = lines_of(widget(), metrics, [], shown).values()
     assert list(line) == list(shown)
     return list(line.values())
+
+
+def test_a_metric_is_asked_for_by_the_dimensions_under_which_it_is_put() -> None:
+    """Any other would be an empty graph and a silent alarm; the message says what would be right."""
+    metrics = FleetMetrics(cluster_name="fulcrum", load_balancer="app/fulcrum/0123")
+    with pytest.raises(ValueError, match="ReadyNodes is put by Fleet, Unit"):
+        metrics.of_fleet(Metric.READY_NODES, "Maximum")
+    with pytest.raises(ValueError, match="ReadyNodes is put by Fleet, Unit"):
+        metrics.of_load_balancer(Metric.READY_NODES, "Maximum")
 
 
 def test_the_age_is_zero_while_a_tick_decides_in_every_minute() -> None:

@@ -28,7 +28,10 @@ EVERYTHING: dict[str, object] = {
     "nat_gateways": 3,
     "admin_arns": "arn:aws:iam::111122223333:role/Admin",
     "api_cidrs": "203.0.113.0/24",
-    "deletion_protection": False,
+    "deletion_protection": True,
+    "keep_data": False,
+    "model_source": "s3://mine/models/sd21",
+    "hub_token_secret": "arn:aws:secretsmanager:us-east-1:111122223333:secret:hub-AbCdEf",
 }
 EXISTING_VPC: dict[str, object] = {
     "vpc_id": "vpc-0123456789abcdef0",

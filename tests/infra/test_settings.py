@@ -213,6 +213,22 @@ def test_an_accelerator_that_the_type_does_not_have_is_refused(tmp_path: Path) -
     )
 
 
+def test_a_model_that_does_not_fit_into_its_nodes_memory_is_refused(tmp_path: Path) -> None:
+    """SDXL on inf2.xlarge: the pods would be killed as they load, and nothing else would say why."""
+    xl = "stabilityai/stable-diffusion-xl-base-1.0"
+    fleet = changed_fleet(tmp_path, lambda raw: raw.update(model=xl, units=[raw["units"][0]]))
+    message = refusal(fleet_file=fleet)
+    assert message.startswith(f"{fleet}: units[0].instance_type: a server of {xl} takes 15794 MiB of memory")
+    assert message.endswith("inf2.xlarge leaves it 13394; valid: trn1.2xlarge or inf2.8xlarge")
+
+
+def test_the_same_model_fits_where_the_gpu_holds_it(tmp_path: Path, new_settings: NewSettings) -> None:
+    """On g5.xlarge the weights only pass through the host's memory."""
+    xl = "stabilityai/stable-diffusion-xl-base-1.0"
+    fleet = changed_fleet(tmp_path, lambda raw: raw.update(model=xl, units=[raw["units"][2]]))
+    assert new_settings(fleet_file=fleet).fleet.model == xl
+
+
 def test_six_units_are_refused(tmp_path: Path) -> None:
     """A load balancer's rule takes five target groups."""
     fleet = changed_fleet(

@@ -12,6 +12,7 @@ import numpy as np
 from control_lambda import loop
 from control_lambda.core.decide import decide
 from control_lambda.core.demand import forecast
+from control_lambda.core.demand.counts import LATENESS_SECONDS
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Decision, DemandMemory, Snapshot, State
 from control_lambda.core.outlook import TICK_SECONDS
@@ -169,7 +170,7 @@ def forecast_errors(job: ForecastJob, counts: Sequence[float]) -> ForecastErrors
     for index, count in enumerate(counts):
         start = EPOCH + 60 * index
         memory = forecast.observe(memory, {start: float(count)}, job.horizon)
-        seen_at = start + 60 + forecast.LATENESS_SECONDS
+        seen_at = start + 60 + LATENESS_SECONDS
         made[index] = forecast.look_ahead(memory, seen_at, job.horizon, miss_share=0.01).mean
     came = np.asarray(counts, dtype=np.float64)
     actual = came[UNSCORED_MINUTES + job.horizon :]
@@ -204,7 +205,7 @@ def _cut(options: DemandOptions, minutes: int | None) -> DemandOptions:
 
 def _horizon(name: str) -> int:
     """From the last counted minute to when a node launched now serves, in minutes."""
-    return ceil((forecast.LATENESS_SECONDS + TICK_SECONDS + SETTINGS[name].start_seconds) / 60)
+    return ceil((LATENESS_SECONDS + TICK_SECONDS + SETTINGS[name].start_seconds) / 60)
 
 
 def _wide_fleet() -> Fleet:

@@ -1,13 +1,13 @@
 """Random fleets for random histories: small, valid, and of every shape that fleet.yaml allows."""
 
 import random
-from typing import Any, Final
+from typing import Any, Final, get_args
 
-from control_lambda.core.fleet import Fleet, parse_fleet
+from control_lambda.core.fleet import DEFAULT_POLICY, Fleet, Policy, parse_fleet
 
 # Two units of one type share its shortages, two of one family its quota.
 TYPES: Final = ("inf2.xlarge", "trn1.2xlarge", "g5.xlarge", "g5.xlarge", "g6.xlarge")
-OTHER_POLICIES: Final = ("paper-optimal", "paper-cost", "paper-capacity", "equal")
+OTHER_POLICIES: Final = tuple(name for name in get_args(Policy) if name != DEFAULT_POLICY)
 OTHER_POLICY_SHARE: Final = 0.3
 # Of what all nodes together cost; above 1 even prices that rise leave it open.
 BUDGET_SHARES: Final = (0.3, 0.7, 2.0, 2.0, 2.0)
@@ -34,7 +34,7 @@ def random_fleet(draw: random.Random) -> Fleet:
 
 
 def _random_policy(draw: random.Random) -> str:
-    return draw.choice(OTHER_POLICIES) if draw.random() < OTHER_POLICY_SHARE else "merit-order"
+    return draw.choice(OTHER_POLICIES) if draw.random() < OTHER_POLICY_SHARE else DEFAULT_POLICY
 
 
 def _random_unit(draw: random.Random, number: int) -> dict[str, Any]:

@@ -129,7 +129,7 @@ class PollingSteering(CoreSteering):
 
 
 def steering_of(policy: str) -> Callable[[World], Steering]:
-    """What makes the policy's controller. `equal` is the baseline, not the loop's policy of that name."""
+    """What makes the policy's controller: ours, or a baseline."""
     ours: dict[str, Callable[[World], Steering]] = {OURS: CoreSteering, POLLING: PollingSteering}
     return ours[policy] if policy in ours else BASELINES[policy]
 

@@ -139,7 +139,8 @@ def scenario(name: str, seed: int, *, minutes: int | None = None) -> Scenario:
         for unit, followed in setting.units.items()
     ]
     capacity = CapacityTrace.read(data / setting.capacity, fleet, columns)
-    return Scenario(fleet, _first(whole, setting, minutes, data, seed), capacity, PriceTrace({}), seed)
+    demand = _first(whole, setting, minutes, data, seed)
+    return Scenario(fleet, demand, capacity, PriceTrace({}), seed, servers="queue")
 
 
 def data_folder() -> Path:

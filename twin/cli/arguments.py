@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
+from control_lambda.core.traffic.policies import POLICIES
+
 PROGRAM: Final = "python -m twin"
 DESCRIPTION: Final = """\
 The fleet on one machine: replay demand against simulated accelerators under the loop that runs in
@@ -16,6 +18,12 @@ start here:
 
 exit codes: 0 done, 1 AWS or the solver failed, 2 bad input (one line says what would be valid),
 130 interrupted. Nothing is written unless all went well."""
+
+POLICIES_TOLD: Final = "\n".join(
+    ["the loop's policies:"]
+    + [f"  {name:<14} {rules.words}" for name, rules in POLICIES.items()]
+    + ["baselines to compare them with: docs/evaluation.md#other-policies"]
+)
 
 
 class Parser(argparse.ArgumentParser):
@@ -40,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_explain(commands)
     _add_report(commands)
     _add_demo(commands)
+    _add_kinds(commands)
     _add_bench(commands)
     _add_aws(commands)
     _add_account(commands)
@@ -59,7 +68,8 @@ def _add_replay(commands: Any) -> None:
         "replay",
         "run a demand trace under one policy; writes figures, decisions and a report",
         "  python -m twin replay --fleet fleet.yaml --demand twin/traces/demand.csv \\\n"
-        "    --capacity twin/traces/capacity.csv --map inf2-neuron-on-demand=inf2 --out out/day",
+        "    --capacity twin/traces/capacity.csv --map inf2-neuron-on-demand=inf2 --out out/day\n\n"
+        f"{POLICIES_TOLD}",
     )
     parser.add_argument(
         "--policy", metavar="P", help="a loop policy or a baseline (default: the fleet's policy)"
@@ -73,7 +83,8 @@ def _add_compare(commands: Any) -> None:
         "compare",
         "run several policies on the same requests, against the least possible cost; adds compare.json",
         "  python -m twin compare --policies merit-order,sample-loop,gpu-only --fleet fleet.yaml \\\n"
-        "    --demand twin/traces/demand.csv --minutes 360 --out out/compare",
+        "    --demand twin/traces/demand.csv --minutes 360 --out out/compare\n\n"
+        f"{POLICIES_TOLD}",
     )
     parser.add_argument(
         "--policies", metavar="A,B,…", required=True, help="policies; the report shows the first in full"
@@ -97,6 +108,7 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
         help="which capacity column a pool follows, shifted later by so many minutes; others are never short",
     )
     inputs.add_argument("--prices", metavar="CSV", type=Path, help="minute,<pool>…: USD per node and hour")
+    _add_trouble(inputs)
     inputs.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
     choices = parser.add_argument_group("choices")
     choices.add_argument(
@@ -105,6 +117,7 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
         default="core",
         help="the loop in memory, or the Lambda's handlers on an embedded AWS (default: core)",
     )
+    _add_servers(choices)
     choices.add_argument("--start", metavar="MINUTE", type=int, default=0, help="first minute (default: 0)")
     choices.add_argument("--minutes", metavar="N", type=int, help="how many minutes (default: to the end)")
     choices.add_argument(
@@ -121,6 +134,40 @@ def _add_scenario(parser: argparse.ArgumentParser) -> None:
     choices.add_argument("--start-seconds", metavar="S", type=float, help="launch to ready, for every unit")
     choices.add_argument(
         "--seed", metavar="S", type=int, default=0, help="equal seeds, equal replays (default: 0)"
+    )
+
+
+def _add_trouble(parser: Any) -> None:
+    parser.add_argument(
+        "--trouble",
+        metavar="FILE",
+        type=Path,
+        help="what befalls the fleet and when; its kinds: trouble",
+    )
+
+
+def _add_servers(parser: Any) -> None:
+    parser.add_argument(
+        "--servers",
+        choices=("refuse", "queue"),
+        default="refuse",
+        help="what cannot be answered within the objective is refused at once, or queued (default: refuse)",
+    )
+    parser.add_argument(
+        "--retries",
+        metavar="N",
+        type=int,
+        default=0,
+        help="a failed request comes up to N times again (default: 0)",
+    )
+
+
+def _add_kinds(commands: Any) -> None:
+    _command(
+        commands,
+        "trouble",
+        "list what a trouble file may say, with an example of each kind",
+        "  python -m twin trouble > kinds.txt",
     )
 
 
@@ -216,6 +263,8 @@ def _add_demo(commands: Any) -> None:
         "six simulated hours with a shortage, against three baselines",
         "  python -m twin demo --out out/demo",
     )
+    _add_trouble(parser)
+    _add_servers(parser)
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
 
 

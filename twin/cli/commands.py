@@ -19,6 +19,8 @@ from twin.report.results import Result, Summary
 from twin.steering.oracle import least_cost
 from twin.steering.policies import ALL, LOOP, Through, check_policy, run_policy
 from twin.steering.replay import UNSCORED_MINUTES, Run, summarise
+from twin.world.kinds import KINDS
+from twin.world.trouble import example
 from twin.world.world import Scenario
 
 
@@ -107,6 +109,16 @@ def explain_command(path: Path, tick: int | None, console: Console) -> None:
     if len(records) > 1 and tick is None:
         first, last = _ticks(records)
         console.print(f"\nNext: --tick N tells another one, {first} to {last}.", highlight=False)
+
+
+def trouble_command(console: Console) -> None:
+    """List every kind of trouble: what happens, and a line of a trouble file."""
+    console.print(
+        "trouble:  # minutes count from the replay's first; without minutes: to the end", highlight=False
+    )
+    for what, kind in KINDS.items():
+        console.print(f"  # {kind.sentence}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"  {example(what)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def tell(result: Result, out: Path, console: Console) -> None:

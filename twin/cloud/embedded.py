@@ -22,13 +22,15 @@ from numpy.typing import ArrayLike
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from twin.cloud.moto_gaps.autoscaling import AutoScaling
 from twin.cloud.moto_gaps.cloudwatch import CloudWatch
 from twin.cloud.moto_gaps.deployment import Deployment, metric_dimension
 from twin.cloud.moto_gaps.ec2 import Ec2
 from twin.cloud.moto_gaps.eks import Eks
 from twin.cloud.moto_gaps.elbv2 import Elbv2
-from twin.cloud.moto_gaps.gateway import Gateway
+from twin.cloud.moto_gaps.failing_calls import FailingCalls
+from twin.cloud.moto_gaps.gateway import TOOL, Gateway
 from twin.cloud.moto_gaps.lambda_ import Lambda
 from twin.cloud.moto_gaps.launch_failures import eventbridge, rebalance_recommendation
 from twin.cloud.moto_gaps.minutes import KEPT_SECONDS, MINUTE, Minutes, minute_of, series
@@ -37,6 +39,7 @@ from twin.cloud.moto_gaps.protocol import REGION
 from twin.cloud.moto_gaps.server import HOST, Server
 from twin.cloud.moto_gaps.stack import ACCESS, TICK_FUNCTION, create_stack
 from twin.world.nodes import Event, Nodes
+from twin.world.strikes import Strikes
 
 # Where a cloud's clock stands before it is first told the time: 2024-01-01T00:00:00Z.
 BEGINNING: Final = 1_704_067_200.0
@@ -60,6 +63,7 @@ class Cloud:
         self._silent_until = 0.0
         self._provisioned: Deployment | None = None
         self._prices: Prices | None = None
+        self._cloudwatch: CloudWatch | None = None
         self._recommended: list[Mapping[str, Any]] = []
         self._clients: dict[str, Any] = {}
         self._connected: list[Any] = []
@@ -103,7 +107,7 @@ class Cloud:
     def client(self, service: str) -> Any:
         """A boto3 client of this cloud, for tests and tools: never retries, and is closed with the cloud."""
         if service not in self._clients:
-            once = Config(retries={"total_max_attempts": 1})
+            once = Config(retries={"total_max_attempts": 1}, user_agent_extra=TOOL)
             self._clients[service] = self._new_client(service, config=once)
         return self._clients[service]
 
@@ -171,8 +175,15 @@ class Cloud:
         with self._gateway.lock:
             self.nodes.start(pool, nodes, self.time)
 
-    def set_price(self, pool: str, usd_per_hour: float) -> None:
-        """Change the price of the pool's instance type in its market, from now on."""
+    def befall(self, strikes: Strikes) -> None:
+        """Have trouble strike the handlers' calls and the load balancer's metrics; tools are spared."""
+        with self._gateway.lock:
+            self._gateway.befall(FailingCalls(strikes, self._deployment).fault)
+            if self._cloudwatch is not None:
+                self._cloudwatch.visibility = strikes.visibility
+
+    def set_price(self, pool: str, usd_per_hour: float | str) -> None:
+        """Change what is quoted for the pool's instance type in its market, valid or not, from now on."""
         with self._gateway.lock:
             if self._prices is None:
                 raise _unprovisioned()
@@ -204,11 +215,11 @@ class Cloud:
             raise ValueError(f"errors: {errors}; valid: 0 to {requests}, the number of requests")
         group = self._deployment.dimensions(unit)
         with self._gateway.lock:
-            self._put(group, names.REQUEST_COUNT, at, np.ones(requests))
-            self._put(group, names.TARGET_RESPONSE_TIME, at, latencies)
-            self._put(group, names.TARGET_5XX_COUNT, at, np.ones(errors))
+            self._put(group, Metric.REQUEST_COUNT, at, np.ones(requests))
+            self._put(group, Metric.TARGET_RESPONSE_TIME, at, latencies)
+            self._put(group, Metric.TARGET_5XX_COUNT, at, np.ones(errors))
             if healthy_hosts is not None:
-                self._put(group, names.HEALTHY_HOST_COUNT, at, [healthy_hosts])
+                self._put(group, Metric.HEALTHY_HOST_COUNT, at, [healthy_hosts])
 
     def put_untargeted(self, at: float, fixed_responses: int, without_target: int = 0) -> None:
         """Have the load balancer report the requests of the minute of `at` that no target got.
@@ -216,7 +227,7 @@ class Cloud:
         `fixed_responses` are its default action's, `without_target` its own 503s.
         """
         balancer = {names.LOAD_BALANCER: metric_dimension(self._deployment.load_balancer)}
-        counts = {names.FIXED_RESPONSE_COUNT: fixed_responses, names.ELB_503_COUNT: without_target}
+        counts = {Metric.FIXED_RESPONSE_COUNT: fixed_responses, Metric.ELB_503_COUNT: without_target}
         with self._gateway.lock:
             for metric, count in counts.items():
                 self._put(balancer, metric, at, np.ones(count))
@@ -271,7 +282,8 @@ class Cloud:
 
     def _fill_gaps(self, deployment: Deployment, prices: Prices) -> None:
         self._gateway.fill(AutoScaling(deployment))
-        self._gateway.fill(CloudWatch(deployment, self._minutes))
+        self._cloudwatch = CloudWatch(deployment, self._minutes)
+        self._gateway.fill(self._cloudwatch)
         self._gateway.fill(Ec2(deployment, prices))
         self._gateway.fill(Eks(deployment))
         self._gateway.fill(Elbv2(deployment))
@@ -284,12 +296,12 @@ class Cloud:
             now = deployment.time
             registered = [node for node in deployment.hosts(unit.name) if node.is_member(now)]
             if registered:
-                ready = sum(node.is_ready(now) for node in registered)
-                self._put(deployment.dimensions(unit.name), names.HEALTHY_HOST_COUNT, minute, [ready])
+                healthy = sum(node.target_state(now) == "healthy" for node in registered)
+                self._put(deployment.dimensions(unit.name), Metric.HEALTHY_HOST_COUNT, minute, [healthy])
 
-    def _put(self, dimensions: Mapping[str, str], metric: str, at: float, values: ArrayLike) -> None:
+    def _put(self, dimensions: Mapping[str, str], metric: Metric, at: float, values: ArrayLike) -> None:
         if minute_of(at) >= self._silent_until:
-            key = series(names.LOAD_BALANCER_NAMESPACE, metric, dimensions)
+            key = series(names.LOAD_BALANCER_NAMESPACE, metric.metric_name, dimensions)
             self._minutes.put(key, minute_of(at), values)
 
 

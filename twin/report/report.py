@@ -27,6 +27,7 @@ def report(result: Result) -> str:
     """The page as HTML."""
     fleet = result.minutes.fleet
     axis = Axis(result.minutes, fleet)
+    drawn = figure(axis, result.records, result.summary.get("phases", ()))
     page = Template(TEMPLATE.read_text(encoding="utf-8"))
     return page.substitute(
         title=escape(f"{fleet.fleet}, {result.minutes.policy}"),
@@ -38,7 +39,7 @@ def report(result: Result) -> str:
         table=_table(result),
         decisions=_decisions(result.records),
         setting="".join(_setting(result)),
-        figure=_as_script(json.dumps(figure(axis, result.records), separators=(",", ":"))),
+        figure=_as_script(json.dumps(drawn, separators=(",", ":"))),
         plotly=get_plotlyjs(),
     )
 

@@ -19,6 +19,7 @@ from control_lambda.core.record import Answer, DecisionRecord, answer_from_plain
 from control_lambda.core.traffic.weights import to_shares
 from twin.errors import InputError
 from twin.steering.replay import UNSCORED_MINUTES, Run
+from twin.world.trouble import Trouble
 from twin.world.world import Past
 
 SUMMARY: Final = "summary.json"
@@ -33,8 +34,9 @@ Summary = dict[str, Any]
 class Minutes(BaseModel):
     """A replay minute by minute; every list has a value per minute, from `first_minute` of the trace on.
 
-    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are
-    billed and `ready` serve at the minute's end, by pool; `shares` of traffic by unit, 0 to 1.
+    Latencies in seconds over the answered requests (None: there were none), cost in USD. `nodes` are billed,
+    draining and terminating ones included, and `ready` would answer at the minute's end, by pool; `shares` of
+    traffic by unit, 0 to 1.
     The first `unscored` minutes count in no summary.
     """
 
@@ -87,13 +89,13 @@ class Result:
 
 
 def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
-    """The minutes of a run."""
+    """The minutes of a run; each trouble stands in their setting."""
     fleet, past = run.scenario.fleet, run.past
     shares = [to_shares(minute.weights) for minute in past]
     pools = [pool.name for pool in fleet.pools]
     return Minutes(
         policy=run.policy,
-        setting=dict(setting),
+        setting={**setting, **_told_trouble(run.scenario.trouble)},
         fleet_json=fleet.to_json(),
         first_minute=past[0].minute,
         unscored=UNSCORED_MINUTES,
@@ -106,6 +108,23 @@ def minutes_of(run: Run, setting: Mapping[str, str]) -> Minutes:
         ready={pool: [minute.ready[pool] for minute in past] for pool in pools},
         shares={unit.name: [round(share.get(unit.name, 0.0), 4) for share in shares] for unit in fleet.units},
     )
+
+
+def _told_trouble(trouble: Trouble) -> dict[str, str]:
+    """Each entry's fields in words, by its name."""
+    told: dict[str, str] = {}
+    for entry in trouble.entries:
+        parts = [f"{name} {_told(value)}" for name, value in entry.fields.items() if value is not None]
+        lasting = "to the end" if entry.minutes is None else f"for {entry.minutes} min"
+        before = f"{told[entry.name]}; " if entry.name in told else ""
+        told[entry.name] = before + ", ".join([*parts, lasting])
+    return told
+
+
+def _told(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{name}={part}" for name, part in value.items())
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def save(result: Result, report: str, out: Path) -> None:

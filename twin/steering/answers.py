@@ -6,9 +6,8 @@ The one place where the loop in memory reads the world's nodes. An action that f
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from math import inf
-from typing import Final, NamedTuple, ParamSpec, TypeVar
+from typing import Final, Generic, NamedTuple, ParamSpec, TypeVar, cast
 
 from botocore.exceptions import ClientError
 
@@ -24,60 +23,77 @@ from control_lambda.aws.joining import (
     join,
 )
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
-from control_lambda.aws.nodes import ACTIVITIES_READ, ACTIVITY_SECONDS
-from control_lambda.core.fleet import MAX_NODES, Fleet
-from control_lambda.core.model import Evidence, EvidenceKind, Suspension, TargetHealth
-from twin.cloud.moto_gaps.deployment import PENDING_SECONDS
+from control_lambda.aws.nodes import (
+    ACTIVITIES_READ,
+    ACTIVITY_SECONDS,
+    IN_SERVICE,
+    LAUNCH,
+    REBALANCE,
+    suspension,
+)
+from control_lambda.core.fleet import Fleet
+from control_lambda.core.model import DELETED, Evidence, EvidenceKind, Suspension, TargetHealth
+from control_lambda.errors import FAILED_CALL
 from twin.cloud.moto_gaps.eks import ISSUE_SECONDS
-from twin.cloud.moto_gaps.protocol import ZONE
-from twin.world.nodes import Event, Node, Nodes, Refused
+from twin.world.node import ANOMALY_SECONDS, DRAIN_SECONDS, PENDING_SECONDS, UNHEALTHY_SECONDS
+from twin.world.nodes import ZONES, Event, Node, Nodes, Refused
 from twin.world.world import PRICE_MINUTES, World
 
 Answer = TypeVar("Answer")
 Arguments = ParamSpec("Arguments")
 
-# The error code that a call of an AWS action gets now; None: it is answered.
-Failing = Callable[[str], str | None]
+# The error code that a call of an AWS action gets now, None where it is answered; the subject is the unit,
+# the pool or the parameter that it asks about.
+Failing = Callable[[str, str], str | None]
 
 HEALTHY: Final = Target(TargetHealth.HEALTHY)
-INITIAL: Final = Target(TargetHealth.INITIAL)
-DRAINING: Final = Target(TargetHealth.DRAINING)
-SERVING: Final = Member(ZONE, in_service=True)
-BOOTING: Final = Member(ZONE, in_service=False)
 
 
-def nothing_fails(action: str) -> str | None:  # noqa: ARG001 - every action is answered alike
+def nothing_fails(action: str, subject: str) -> str | None:  # noqa: ARG001 - every action is answered alike
     """AWS on a good day."""
     return None
 
 
-def require(action: str, failing: Failing) -> None:
-    """Go on if the action is answered.
+def require(failing: Failing, action: str, subject: str = "") -> None:
+    """Go on if the call is answered.
 
     Raises:
         ClientError: it fails.
     """
-    code = failing(action)
+    code = failing(action, subject)
     if code is not None:
-        raise ClientError({"Error": {"Code": code, "Message": ""}}, action)
+        raise refused_call(action, code)
+
+
+def refused_call(action: str, code: str) -> ClientError:
+    """What boto3 raises for an error code."""
+    return ClientError({"Error": {"Code": code, "Message": ""}}, action)
 
 
 class AtOnce:
-    """An executor that makes each call when its answer is wanted."""
+    """An executor that makes each call as it is asked for."""
 
     def submit(
         self, call: Callable[Arguments, Answer], /, *args: Arguments.args, **kwargs: Arguments.kwargs
-    ) -> "Call[Answer]":
-        """Note the call."""
-        return Call(call, *args, **kwargs)
-
-
-class Call(partial[Answer]):
-    """A call to be made."""
-
-    def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - it takes no time
+    ) -> "Made[Answer]":
         """Make the call."""
-        return self()
+        try:
+            return Made(call(*args, **kwargs), None)
+        except FAILED_CALL as error:
+            return Made(None, error)
+
+
+class Made(NamedTuple, Generic[Answer]):
+    """A call that was made: its answer, or what it raised."""
+
+    answer: Answer | None
+    error: Exception | None
+
+    def result(self, timeout: float | None = None) -> Answer:  # noqa: ARG002 - it took no time
+        """The answer, or what the call raised."""
+        if self.error is not None:
+            raise self.error
+        return cast("Answer", self.answer)
 
     def cancel(self) -> bool:
         """Nothing is under way."""
@@ -114,7 +130,7 @@ def _same(one: Answers, other: Answers) -> bool:
 def evidence_of(event: Event) -> Evidence:
     """An announcement as the evidence that signals makes of it: a refused launch names its zone."""
     if isinstance(event, Refused):
-        return Evidence(event.pool, event.kind, event.at, zone=ZONE)
+        return Evidence(event.pool, event.kind, event.at, zone=event.zone)
     return Evidence(event.pool, EvidenceKind.INTERRUPTION, event.at, node=event.node)
 
 
@@ -142,17 +158,17 @@ class WorldSources:
 
     def fleet_json(self) -> str:
         """The world's fleet."""
-        require("GetParameter", self._failing)
+        require(self._failing, "GetParameter", f"/fulcrum/{self._world.fleet.fleet}/fleet")
         return self._fleet_json
 
     def paused(self) -> bool:
         """Nobody pauses a replay."""
-        require("GetParameter", self._failing)
+        require(self._failing, "GetParameter", f"/fulcrum/{self._world.fleet.fleet}/pause")
         return False
 
     def traffic(self, fleet: Fleet, at: float) -> Counts:
         """What CloudWatch shows by now."""
-        require("GetMetricData", self._failing)
+        require(self._failing, "GetMetricData")
         world = self._world
         return Counts(
             minutes={unit.name: world.minutes_visible(unit.name) for unit in fleet.units},
@@ -162,7 +178,7 @@ class WorldSources:
 
     def prices(self, fleet: Fleet, at: float) -> Prices:
         """What signals read at the full hour."""
-        require("GetMetricData", self._failing)
+        require(self._failing, "GetMetricData")
         quoted = {pool.name: self._world.quoted_price(pool.name) for pool in fleet.pools}
         read_at = int(at // (PRICE_MINUTES * MINUTE_SECONDS)) * PRICE_MINUTES * MINUTE_SECONDS
         return valid_prices(
@@ -171,43 +187,45 @@ class WorldSources:
 
     def weights(self, fleet: Fleet) -> Mapping[str, int]:  # noqa: ARG002 - the world's rule is the fleet's
         """The rule that requests follow."""
-        require("DescribeRules", self._failing)
+        require(self._failing, "DescribeRules")
         return dict(self._world.weights)
 
     def class_weights(self, fleet: Fleet) -> Mapping[str, Mapping[str, int]]:  # noqa: ARG002 - as above
         """The rules of query classes as they were written."""
-        require("DescribeRules", self._failing)
+        require(self._failing, "DescribeRules")
         return dict(self._class_weights)
 
     def instances(self) -> Mapping[str, Instance]:
         """The nodes that are not gone."""
-        require("DescribeInstances", self._failing)
+        require(self._failing, "DescribeInstances")
         return self._stands().instances
 
     def groups(self) -> Mapping[str, Group]:
         """The pools' groups."""
-        require("DescribeAutoScalingGroups", self._failing)
+        require(self._failing, "DescribeAutoScalingGroups")
         stands, nodes = self._stands(), self._world.nodes
-        settings = [_GroupSettings(nodes.desired(pool), nodes.suspended(pool)) for pool in self.pools]
+        settings = [_settings(nodes, pool) for pool in self.pools]
         if stands is not self._grouped.standing or settings != self._grouped.settings:
             self._grouped = _Grouped(stands, settings, _groups(stands, settings))
         return self._grouped.groups
 
     def node_group(self, pool: str) -> NodeGroup:
         """The pool's node group; EKS tells of the last refused launch for a while."""
-        require("DescribeNodegroup", self._failing)
+        require(self._failing, "DescribeNodegroup", pool)
         nodes = self._world.nodes
+        if not nodes.exists(pool):
+            return NodeGroup(DELETED)
         recent = [Issue(item.kind) for item in nodes.refusals(pool) if item.at >= nodes.now - ISSUE_SECONDS]
-        return NodeGroup("ACTIVE", tuple(recent[-1:]))
+        return NodeGroup(nodes.status(pool), tuple(recent[-1:]))
 
     def targets(self, unit: str) -> Mapping[str, Target]:
         """The unit's nodes as targets; a node's id stands for its address."""
-        require("DescribeTargetHealth", self._failing)
+        require(self._failing, "DescribeTargetHealth", unit)
         return self._stands().targets[unit]
 
     def refusals(self, pool: str, group: str, at: float) -> tuple[Evidence, ...]:  # noqa: ARG002 - one group
         """The recent refused launches of the pool, latest first."""
-        require("DescribeScalingActivities", self._failing)
+        require(self._failing, "DescribeScalingActivities", pool)
         latest = self._world.nodes.refusals(pool)[: -ACTIVITIES_READ - 1 : -1]
         return tuple(evidence_of(refused) for refused in latest if refused.at > at - ACTIVITY_SECONDS)
 
@@ -244,11 +262,24 @@ class _Standing:
         return self.version == nodes.version and nodes.now < self.until
 
 
-class _GroupSettings(NamedTuple):
+class _Settings(NamedTuple):
     """What can be set of a group without any node changing at once."""
 
+    exists: bool
     desired: int
-    suspended: bool
+    maximum: int
+    launch_suspended: str | None
+    rebalance_suspended: str | None
+
+
+def _settings(nodes: Nodes, pool: str) -> _Settings:
+    return _Settings(
+        nodes.exists(pool),
+        nodes.desired(pool),
+        nodes.maximum(pool),
+        nodes.suspension(pool, LAUNCH),
+        nodes.suspension(pool, REBALANCE),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,23 +287,24 @@ class _Grouped:
     """The groups of one standing under these settings."""
 
     standing: _Standing
-    settings: Sequence[_GroupSettings] = ()
+    settings: Sequence[_Settings] = ()
     groups: Mapping[str, Group] = field(default_factory=dict)
 
 
-def _groups(stands: _Standing, settings: Sequence[_GroupSettings]) -> dict[str, Group]:
+def _groups(stands: _Standing, settings: Sequence[_Settings]) -> dict[str, Group]:
     return {
         pool: Group(
             name=pool,
             desired=now_set.desired,
-            maximum=MAX_NODES,
+            maximum=now_set.maximum,
             members=members,
             terminating=stands.billed[pool] - len(members),
-            launch_suspended=Suspension.PERSON if now_set.suspended else Suspension.NONE,
-            rebalance_suspended=Suspension.LOOP_OR_PERSON,
-            zones=(ZONE,),
+            launch_suspended=suspension(now_set.launch_suspended, Suspension.PERSON),
+            rebalance_suspended=suspension(now_set.rebalance_suspended, Suspension.LOOP_OR_PERSON),
+            zones=ZONES,
         )
         for (pool, members), now_set in zip(stands.members.items(), settings, strict=True)
+        if now_set.exists
     }
 
 
@@ -282,6 +314,7 @@ def _standing(nodes: Nodes, fleet: Fleet, known: Mapping[str, Instance]) -> _Sta
     instances: dict[str, Instance] = {}
     members: dict[str, dict[str, Member]] = {}
     billed: dict[str, int] = {}
+    erring: list[Node] = []
     targets: dict[str, dict[str, Target]] = {unit.name: {} for unit in fleet.units}
     for pool in fleet.pools:
         held, registered = members.setdefault(pool.name, {}), targets[pool.unit]
@@ -291,31 +324,37 @@ def _standing(nodes: Nodes, fleet: Fleet, known: Mapping[str, Instance]) -> _Sta
             identity = node.id
             instances[identity] = known.get(identity) or Instance(frozenset((identity,)), node.launched_at)
             if _is_settled(node, now):
-                registered[identity], held[identity] = HEALTHY, SERVING
+                registered[identity], held[identity] = HEALTHY, Member(node.zone, in_service=True)
                 continue
-            registered[identity] = _target(node, now)
+            state = node.target_state(now)
+            if state is not None:
+                registered[identity] = Target(TargetHealth(state))
             if node.is_member(now):
-                held[identity] = SERVING if now >= _reported_running_at(node) else BOOTING
+                held[identity] = Member(node.zone, node.lifecycle(now) == IN_SERVICE)
             until = min(until, _next_change(node, now))
+            erring.extend([node] if node.errors_since < inf else [])
+    for node in erring:
+        found = targets[fleet.unit_of[node.pool].name]
+        healthy = sum(target.health is TargetHealth.HEALTHY for target in found.values())
+        if node.target_state(now) == "healthy":
+            found[node.id] = Target(TargetHealth.HEALTHY, node.anomalous(now, healthy))
     return _Standing(nodes.version, until, instances, members, billed, targets)
 
 
 def _is_settled(node: Node, now: float) -> bool:
-    """Whether it serves, and goes on to as long as nothing changes its plan: most nodes, most of the time."""
-    return node.ready_at <= now and node.leaving_at == inf and node.gone_at == inf
-
-
-def _target(node: Node, now: float) -> Target:
-    if not node.is_member(now):
-        return DRAINING
-    return HEALTHY if node.is_ready(now) else INITIAL
-
-
-def _reported_running_at(node: Node) -> float:
-    return min(node.ready_at, node.launched_at + PENDING_SECONDS)
+    """Whether it serves, and goes on to as long as nothing is done to it: most nodes, most of the time."""
+    return node.ready_at <= now and node.healthy_until == inf and node.errors_since == inf
 
 
 def _next_change(node: Node, now: float) -> float:
     """When any answer about the node changes by itself."""
-    moments = (_reported_running_at(node), node.ready_at, node.leaving_at, node.gone_at)
+    moments = (
+        node.launched_at + PENDING_SECONDS,
+        node.ready_at,
+        node.dead_at + UNHEALTHY_SECONDS,
+        node.errors_since + ANOMALY_SECONDS,
+        node.leaving_at,
+        node.leaving_at + DRAIN_SECONDS,
+        node.gone_at,
+    )
     return min((moment for moment in moments if moment > now), default=inf)

@@ -57,7 +57,7 @@ SAMPLE: Final[Mapping[tuple[str, str], SampleUnit]] = MappingProxyType(
 )
 
 
-class Equal:
+class EqualShares:
     """Equal weights over the units with a ready node.
 
     Every unit has at least one node, and ceil(share · demand · service_seconds / 60 / 0.7) of them, where
@@ -347,7 +347,7 @@ def _usd_per_request(world: World, unit: Unit, pool: Pool) -> float:
 
 BASELINES: Final[Mapping[str, Callable[[World], Steering]]] = MappingProxyType(
     {
-        "equal": Equal,
+        "equal-shares": EqualShares,
         "sample-static": SampleStatic,
         "sample-loop": SampleLoop,
         "cheapest-only": _cheapest_only,

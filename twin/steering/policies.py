@@ -2,9 +2,9 @@
 
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Final, Literal, get_args
+from typing import Final, Literal
 
-from control_lambda.core.fleet import Policy
+from control_lambda.core.traffic.policies import POLICIES
 from twin.errors import InputError
 from twin.inputs import with_policy
 from twin.steering.baselines import BASELINES
@@ -14,9 +14,8 @@ from twin.world.world import Scenario, World
 
 Through = Literal["core", "aws"]
 
-LOOP: Final[tuple[str, ...]] = get_args(Policy)
-# A baseline of the same name as one of the loop's policies gives way to it.
-ALL: Final[tuple[str, ...]] = (*LOOP, *(name for name in BASELINES if name not in LOOP))
+LOOP: Final[tuple[str, ...]] = tuple(POLICIES)
+ALL: Final[tuple[str, ...]] = (*LOOP, *BASELINES)
 
 
 def check_policy(policy: str) -> None:

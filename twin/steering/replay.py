@@ -1,7 +1,7 @@
 """Run a scenario under a controller, minute by minute, and measure what users and the bill see."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -16,6 +16,7 @@ from control_lambda.core.fleet import Objective, Unit
 from control_lambda.core.record import Answer, DecisionRecord
 from control_lambda.core.traffic.weights import to_shares
 from twin.steering.steering import Steering
+from twin.world.trouble import Phase
 from twin.world.world import Past, Scenario, World
 
 # The first minutes start from an arbitrary state and are not scored.
@@ -97,6 +98,30 @@ def summarise(run: Run, oracle_cost_usd: float | None = None) -> dict[str, Any]:
         "ticks": len(run.tick_seconds),
         "tick_ms_p50": _tick_ms(run, 50),
         "tick_ms_p99": _tick_ms(run, 99),
+        "phases": _phases(run),
+    }
+
+
+def _phases(run: Run) -> list[dict[str, Any]]:
+    """What users got and what it cost from one change of trouble to the next; unscored minutes count, too."""
+    objective = run.scenario.fleet.objective
+    return [
+        _phase(phase, run.past[phase.begin : phase.end], objective)
+        for phase in run.scenario.trouble.phases(len(run.past))
+    ]
+
+
+def _phase(phase: Phase, past: Sequence[Past], objective: Objective) -> dict[str, Any]:
+    requests = sum(len(minute.latency) for minute in past)
+    attained = sum(np.count_nonzero(minute.latency <= objective.latency_seconds) for minute in past)
+    return {
+        "name": phase.name,
+        "from": phase.begin,
+        "to": phase.end,
+        "requests": requests,
+        "failed": sum(minute.failed for minute in past),
+        "slo_attainment": int(attained) / requests if requests else None,
+        "cost_usd": sum(minute.cost_usd for minute in past),
     }
 
 
@@ -132,7 +157,8 @@ class _Driver:
         """The scheduled tick, then one for each batch of announcements that follows."""
         announced = self._world.events()
         self._watch()
-        self._call(self._steering.schedule)
+        for _ in range(self._world.strikes.ticks()):
+            self._call(self._steering.schedule)
         announced += self._world.events()
         for _ in range(REACTIONS_A_MINUTE):
             if not announced:

@@ -1,19 +1,32 @@
 """How a world is steered: by the loop over in-memory ports, as Lambda would run it on the same facts."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Protocol
 
 from control_lambda import loop
 from control_lambda.aws import sensing
 from control_lambda.aws.calls import Calls
+from control_lambda.aws.nodes import LAUNCH, REBALANCE
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot, State, plain
-from control_lambda.core.record import Answer, DecisionRecord
+from control_lambda.core.record import Answer, DecisionRecord, Skipped
+from control_lambda.errors import FAILED_CALL, NotDeployedError, code_of
 from control_lambda.ports import Remembered, Settings
 from control_lambda.trigger import iso_time
-from twin.steering.answers import AtOnce, Failing, Joining, WorldSources, evidence_of, nothing_fails, require
-from twin.world.nodes import Event
+from twin.steering.answers import (
+    AtOnce,
+    Failing,
+    Joining,
+    WorldSources,
+    evidence_of,
+    nothing_fails,
+    refused_call,
+    require,
+)
+from twin.world.lease import Lease
+from twin.world.nodes import CallRefusedError, Event
 from twin.world.world import World
 
 
@@ -34,11 +47,11 @@ class CoreSteering:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._ports = WorldPorts(world)
+        self._ports = WorldPorts(world, world.failing)
 
     def schedule(self) -> Answer:
         """Run a scheduled tick."""
-        return self._tick({"time": iso_time(self._world.now), "cause": "schedule"})
+        return self._tick({"time": iso_time(self._world.tick_time), "cause": "schedule"})
 
     def react(self, events: Sequence[Event]) -> Answer | None:
         """Do as signals: write all evidence down, then invoke a tick for each event."""
@@ -50,7 +63,14 @@ class CoreSteering:
         )
 
     def _tick(self, event: Mapping[str, Any]) -> Answer:
-        return loop.tick(event, self._ports, self._ports, self._ports)
+        return self._world.strikes.run(lambda: self._run(event))
+
+    def _run(self, event: Mapping[str, Any]) -> Answer:
+        """One invocation of the tick; what it raises ends it, as in Lambda, and nothing else."""
+        try:
+            return loop.tick(event, self._ports, self._ports, self._ports)
+        except FAILED_CALL as error:
+            return Skipped(f"failed: {code_of(error)}")
 
 
 def the_decision(answers: Iterable[Answer]) -> DecisionRecord | None:
@@ -74,7 +94,7 @@ def plain_evidence(event: Event) -> dict[str, Any]:
 class WorldPorts:
     """Sensors, actuators and memory over a world: what AWS would show, without AWS in between.
 
-    `failing` says which AWS actions fail now, and how.
+    `failing` says which calls of AWS actions fail now, and how.
     """
 
     def __init__(self, world: World, failing: Failing = nothing_fails) -> None:
@@ -82,8 +102,10 @@ class WorldPorts:
         self._failing = failing
         self._sources = WorldSources(world, failing)
         self._joining = Joining()
+        self._group_names: Mapping[str, str] = {}
         self._state: State | None = None
         self._waiting: tuple[Evidence, ...] = ()
+        self._lease = Lease()
 
     def settings(self) -> Settings:
         """The fleet, never paused."""
@@ -91,54 +113,58 @@ class WorldPorts:
 
     def sense(self, fleet: Fleet, at: float, evidence: Sequence[Evidence]) -> Snapshot:
         """What AWS would show at `at`."""
-        return sensing.sense(self._sources, self._calls(), fleet, at, evidence, self._joining.join).snapshot
+        sensed = sensing.sense(self._sources, self._calls(), fleet, at, evidence, self._joining.join)
+        self._group_names = sensed.group_names
+        return sensed.snapshot
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
-        """Write the rule."""
-        require("ModifyRule", self._failing)
-        self._world.weights = dict(weights)
+        """Write the rule and read it back."""
+        with self._rewriting_a_rule():
+            self._world.weights = dict(weights)
         return self._world.weights
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write a query class's rule; the simulated requests are all of the last class."""
-        require("ModifyRule", self._failing)
-        self._sources.keep_class_weights(name, dict(weights))
+        with self._rewriting_a_rule():
+            self._sources.keep_class_weights(name, dict(weights))
         return weights
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""
-        require("SetDesiredCapacity", self._failing)
-        self._world.nodes.set_desired(pool, nodes, self._world.now)
+        with self._writing("SetDesiredCapacity", pool):
+            self._world.nodes.set_desired(self._group(pool), nodes, self._world.now)
 
     def terminate(self, node: str, *, decrement: bool) -> None:
         """Terminate the node."""
-        require("TerminateInstanceInAutoScalingGroup", self._failing)
-        self._world.nodes.terminate(node, decrement, self._world.now)
+        with self._writing("TerminateInstanceInAutoScalingGroup"):
+            self._world.nodes.terminate(node, decrement, self._world.now)
 
     def resume_launches(self, pool: str) -> None:
         """Let the group launch again."""
-        require("ResumeProcesses", self._failing)
-        self._world.nodes.resume(pool)
+        with self._writing("ResumeProcesses", pool):
+            self._world.nodes.resume(self._group(pool), LAUNCH)
 
     def suspend_rebalancing(self, pool: str) -> None:
         """Have the group swap no nodes to even out its zones."""
-        require("SuspendProcesses", self._failing)
-        raise NotImplementedError(f"{pool}: the world's groups do not even out their zones")
+        with self._writing("SuspendProcesses", pool):
+            self._world.nodes.suspend(self._group(pool), REBALANCE)
 
     def resume_rebalancing(self, pool: str) -> None:
         """Let the group even out its zones again."""
-        require("ResumeProcesses", self._failing)
-        raise NotImplementedError(f"{pool}: the world's groups do not even out their zones")
+        with self._writing("ResumeProcesses", pool):
+            self._world.nodes.resume(self._group(pool), REBALANCE)
 
-    def acquire(self, at: float) -> Remembered:  # noqa: ARG002 the port's signature
-        """The state and the evidence that waits; nobody else ticks here."""
-        require("UpdateItem", self._failing)
+    def acquire(self, at: float) -> Remembered:
+        """Take the lease; the state, and the evidence that waits."""
+        require(self._failing, "UpdateItem")
+        self._lease.take(at)
         return Remembered(state=self._state, evidence=self._waiting)
 
     def save(self, state: State, seen: Sequence[Evidence]) -> None:  # noqa: ARG002 the port's signature
         """Keep the state; all evidence that waited was seen."""
-        require("UpdateItem", self._failing)
+        require(self._failing, "UpdateItem")
         self._state, self._waiting = state, ()
+        self._lease.give_back()
 
     def add_evidence(self, announced: Sequence[Evidence]) -> None:
         """Do as signals: let the evidence wait for a tick, and count the refused launches."""
@@ -146,8 +172,33 @@ class WorldPorts:
         self._sources.count(announced)
 
     def release(self) -> None:
-        """Nothing to give back: nobody else ticks here."""
-        require("UpdateItem", self._failing)
+        """Give the lease back."""
+        require(self._failing, "UpdateItem")
+        self._lease.give_back()
 
     def _calls(self) -> Calls:
         return Calls(AtOnce(), inf)
+
+    def _group(self, pool: str) -> str:
+        """The pool, where the last round found its Auto Scaling group."""
+        if pool not in self._group_names:
+            raise NotDeployedError(f"{pool}: no Auto Scaling group")
+        return pool
+
+    @contextmanager
+    def _rewriting_a_rule(self) -> Iterator[None]:
+        """One write of a rule, found before and read back after it."""
+        require(self._failing, "DescribeRules")
+        with self._writing("ModifyRule"):
+            yield
+        require(self._failing, "DescribeRules")
+
+    @contextmanager
+    def _writing(self, action: str, subject: str = "") -> Iterator[None]:
+        """One write, unless it fails or is refused; the function may die of it."""
+        require(self._failing, action, subject)
+        try:
+            yield
+        except CallRefusedError as error:
+            raise refused_call(action, error.code) from None
+        self._world.strikes.wrote()

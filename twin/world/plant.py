@@ -2,7 +2,7 @@
 
 Discrete and per request. The load balancer draws a unit by weight, then sends the request to that unit's
 ready node with the least outstanding requests. A node serves one request at a time, first come first
-served.
+served, and refuses at once what it could not answer in time, unless it is told to queue everything.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,18 @@ from numpy.typing import NDArray
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Minute
 from twin.world.nodes import Node, Nodes
-from twin.world.queues import NO_TARGET, ROW, SERVED, SHORTEST_RING, Law, Requests, Servers, serve, tally
+from twin.world.queues import (
+    NO_TARGET,
+    NO_UNIT,
+    ROW,
+    SERVED,
+    SHORTEST_RING,
+    Law,
+    Requests,
+    Servers,
+    serve,
+    tally,
+)
 
 SPREAD: Final = 0.05  # coefficient of variation of the service time
 MINUTE_SECONDS: Final = 60
@@ -32,7 +43,7 @@ class Served:
 
     `arrival` in absolute seconds; `unit` the index of the unit in the fleet that a target was chosen
     from, -1 when none was; `latency` in seconds, inf when failed; `outcome` one of SERVED, DROPPED, LOST,
-    NO_TARGET and NO_UNIT.
+    NO_TARGET, NO_UNIT and REFUSED.
     """
 
     arrival: Floats
@@ -68,7 +79,8 @@ class Plant:
 
     `variation` is the service time's coefficient of variation. `service` and `join` exist to compare the
     plant with queueing theory: "central" sends a request to the node that is free first. Two plants with
-    one seed give the request at the same place of the stream the same random numbers.
+    one seed give the request at the same place of the stream the same random numbers. Nodes take
+    whatever comes until `refuse` is called.
     """
 
     def __init__(
@@ -93,6 +105,7 @@ class Plant:
             sigma=sqrt(log(1 + variation**2)),
             exponential=service == "exponential",
             central=join == "central",
+            allowed=inf,
         )
         self._known: list[Node] = []
         self._version = -1
@@ -110,6 +123,10 @@ class Plant:
             raise ValueError(f"service factor of {unit}: {factor}; valid: a number above 0")
         index = self._index(unit)
         self._law.seconds[index] = self._fleet.units[index].profile.service_seconds * factor
+
+    def refuse(self, beyond_seconds: float) -> None:
+        """Have nodes answer 503 at once to what they could not answer within so many seconds."""
+        self._law = self._law._replace(allowed=beyond_seconds)
 
     def serve(self, arrivals: Floats, to: float, weights: Mapping[str, int] | None) -> Served:
         """Handle the requests that arrive in [now, to), sorted, under constant weights (None: no rule).
@@ -137,6 +154,14 @@ class Plant:
         self._law = self._law._replace(first=np.uint64(int(self._law.first) + count))
         self.now = to
         return Served(*traffic)
+
+    def drain_refusals(self) -> dict[str, tuple[int, int]]:
+        """By node's id the requests that it got and those that it refused since the last call."""
+        rows = self._servers.rows
+        told = zip(self._known, rows["asked"].tolist(), rows["refused"].tolist(), strict=True)
+        counted = {node.id: (asked, refused) for node, asked, refused in told}
+        rows["asked"], rows["refused"] = 0, 0
+        return counted
 
     def _index(self, unit: str) -> int:
         if unit not in self._unit_index:
@@ -186,8 +211,13 @@ class Plant:
         rows[kept] = self._servers.rows[old[kept]]
         done[kept] = self._servers.done[old[kept]]
         rows["ready_at"] = [node.ready_at for node in self._known]
-        rows["leaving_at"] = [node.leaving_at for node in self._known]
+        rows["healthy_until"] = [node.healthy_until for node in self._known]
+        rows["registered_until"] = [min(node.leaving_at, node.gone_at) for node in self._known]
+        rows["dead_at"] = [node.dead_at for node in self._known]
         rows["gone_at"] = [node.gone_at for node in self._known]
+        rows["slow_factor"] = [node.slow_factor for node in self._known]
+        rows["error_share"] = [node.error_share for node in self._known]
+        rows["outstanding"][rows["dead_at"] <= self.now] = 0
         return Servers(rows, done, self._servers.offsets)
 
     def _lengthen_rings(self) -> None:
@@ -204,35 +234,47 @@ class Plant:
 class MinuteCounts:
     """What the load balancer's metrics hold about one minute.
 
-    `units` has a `Minute` per unit; `untargeted` counts the load balancer's own 503s and fixed responses.
+    `units` has a `Minute` per unit; of the requests without a target `fixed_responses` met no weight, and
+    `without_target` are the load balancer's own 503s.
     """
 
     units: Mapping[str, Minute]
-    untargeted: float
+    fixed_responses: float
+    without_target: float
+
+    @property
+    def untargeted(self) -> float:
+        """All requests that found no target."""
+        return self.fixed_responses + self.without_target
 
 
 def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) -> MinuteCounts:
     """Count the minute that starts at `at`: the requests of `served` that arrived in it.
 
-    A count of zero is None, as CloudWatch is without a datum then. Healthy hosts
-    are those ready now (so call it at the minute's end), None when the target group has no target.
+    A count of zero is None, as CloudWatch is without a datum then. Healthy hosts are the targets that are
+    healthy now (so call it at the minute's end), None when the target group has no target.
     """
     minute = Served.joined(served).between(at, at + MINUTE_SECONDS) if served else _NOTHING
     share = fleet.objective.percentile / 100
     table = tally(minute.unit, minute.outcome, minute.latency, len(fleet.units), share).tolist()
     units = {}
-    for unit, (requests, lost, samples, latency) in zip(fleet.units, table, strict=True):
+    for unit, (requests, lost, samples, latency, mean) in zip(fleet.units, table, strict=True):
         pools = [pool.name for pool in unit.pools]
-        registered = any(nodes.members(pool) for pool in pools)
+        hosts = [count for pool in pools if (count := nodes.healthy_hosts(pool)) is not None]
         units[unit.name] = Minute(
             at=at,
             requests=requests or None,
             errors=lost or None,
             latency_seconds=None if isnan(latency) else latency,
             samples=samples or None,
-            healthy_hosts=float(sum(len(nodes.ready(pool)) for pool in pools)) if registered else None,
+            mean_seconds=None if isnan(mean) else mean,
+            healthy_hosts=float(sum(hosts)) if hosts else None,
         )
-    return MinuteCounts(units, float(np.count_nonzero(minute.outcome >= NO_TARGET)))
+    return MinuteCounts(
+        units,
+        fixed_responses=float(np.count_nonzero(minute.outcome == NO_UNIT)),
+        without_target=float(np.count_nonzero(minute.outcome == NO_TARGET)),
+    )
 
 
 _NOTHING: Final = Served(np.empty(0), np.empty(0, np.int8), np.empty(0, np.float32), np.empty(0, np.int8))

@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from containers.serving.deadline import fits
+
 CLIENT_SECONDS: Final = 60.0  # a client gives up on a request that has waited this long
 
 # Outcomes of a request
@@ -19,6 +21,7 @@ DROPPED: Final = 1  # its client gave up before a node turned to it
 LOST: Final = 2  # it was on a node when that was taken away: a 5xx from the target
 NO_TARGET: Final = 3  # the unit that it was sent to had no ready node: the load balancer's 503
 NO_UNIT: Final = 4  # no unit had any weight: the load balancer's fixed 503
+REFUSED: Final = 5  # its node answered 5xx at once: out of time, out of order or out of luck
 
 Floats = NDArray[np.float64]
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -26,15 +29,22 @@ Function = TypeVar("Function", bound=Callable[..., object])
 ROW: Final = np.dtype(
     [
         ("ready_at", np.float64),
-        ("leaving_at", np.float64),
+        ("healthy_until", np.float64),
+        ("registered_until", np.float64),
+        ("dead_at", np.float64),
         ("gone_at", np.float64),
+        ("slow_factor", np.float64),
+        ("error_share", np.float64),
         ("free_at", np.float64),
         ("next_done", np.float64),
         ("first", np.int64),
         ("outstanding", np.int64),
+        ("asked", np.int64),
+        ("refused", np.int64),
     ]
 )
 SHORTEST_RING: Final = 64  # a power of two, so that doubling keeps index masks valid
+_ERROR_STREAM: Final = np.uint64(0xD1B54A32D192ED03)
 # A request's independent uniform numbers
 _DRAWS: Final = np.uint64(4)
 _UNIT_DRAW: Final = np.uint64(1)
@@ -64,7 +74,10 @@ class Servers(NamedTuple):
 
 
 class Law(NamedTuple):
-    """How requests are drawn: `first` is the index of the first one in the whole stream."""
+    """How requests are drawn and answered: `first` is the index of the first one in the whole stream.
+
+    A node refuses what it cannot answer within `allowed` seconds; inf: it queues whatever comes.
+    """
 
     seed: np.uint64
     first: np.uint64
@@ -72,11 +85,15 @@ class Law(NamedTuple):
     sigma: float
     exponential: bool
     central: bool
+    allowed: float
 
 
 def _compiled(function: Function) -> Function:
     """Compile a function, keeping its type, which numba's decorator loses."""
     return cast("Function", njit(cache=True)(function))
+
+
+_fits: Final = _compiled(fits)
 
 
 @_compiled
@@ -126,14 +143,34 @@ def _finish(servers: Servers, row: int, at: float) -> None:
 
 @_compiled
 def _pick_node(servers: Servers, law: Law, unit: int, at: float, uniform: float) -> int:
-    """The unit's ready node with the least outstanding requests, ties at random; -1 when none is ready.
+    """The unit's healthy target with the least outstanding requests, ties at random; -1 without a target.
 
-    A `central` law takes the node that is free first instead, which equals one queue before all nodes.
+    Without a healthy one the load balancer fails open: it takes all for healthy that are registered. A
+    `central` law takes the node that is free first instead, which equals one queue before all nodes.
     """
+    first, last = servers.offsets[unit], servers.offsets[unit + 1]
+    chosen = _least_loaded(servers, law, first, last, at, uniform, False)
+    if chosen < 0:
+        chosen = _least_loaded(servers, law, first, last, at, uniform, True)
+    return chosen
+
+
+@_compiled
+def _least_loaded(
+    servers: Servers,
+    law: Law,
+    first: int,
+    last: int,
+    at: float,
+    uniform: float,
+    fails_open: bool,  # noqa: FBT001 - numba knows no keyword-only arguments
+) -> int:
+    """The target with the least outstanding requests among the rows; -1 when there is none."""
     ties, best, chosen = 0, inf, -1
-    for row in range(servers.offsets[unit], servers.offsets[unit + 1]):
+    for row in range(first, last):
         node = servers.rows[row]
-        if not (node.ready_at <= at < node.leaving_at and at < node.gone_at):
+        until = node.registered_until if fails_open else node.healthy_until
+        if not node.ready_at <= at < until:
             continue
         _finish(servers, row, at)
         load = max(node.free_at, at) if law.central else float(node.outstanding)
@@ -151,19 +188,31 @@ def _pick_node(servers: Servers, law: Law, unit: int, at: float, uniform: float)
 
 
 @_compiled
+def _refuses(servers: Servers, row: int, law: Law, unit: int, index: np.uint64, at: float) -> bool:
+    """Whether the node answers 5xx at once: it is dead, it errs, or it could not answer in time."""
+    node = servers.rows[row]
+    if at >= node.dead_at:
+        return True
+    if node.error_share > 0 and _uniform(law.seed ^ _ERROR_STREAM, index, _UNIT_DRAW) < node.error_share:
+        return True
+    return not _fits(max(node.free_at - at, 0.0), law.seconds[unit] * node.slow_factor, law.allowed)
+
+
+@_compiled
 def _enqueue(servers: Servers, row: int, at: float, seconds: float) -> tuple[int, float]:
     """Put a request into a node's queue; its outcome, and its latency in seconds (inf = failed)."""
     node = servers.rows[row]
     begin = max(node.free_at, at)
     if begin - at > CLIENT_SECONDS:
         return DROPPED, inf
-    done = min(begin + seconds, node.gone_at)
+    end = min(node.gone_at, node.dead_at)
+    done = min(begin + seconds, end)
     if node.outstanding == 0:
         node.next_done = done
     servers.done[row, (node.first + node.outstanding) & (servers.done.shape[1] - 1)] = done
     node.outstanding += 1
     node.free_at = done
-    if begin + seconds > node.gone_at:
+    if begin + seconds > end:
         return LOST, inf
     return SERVED, done - at
 
@@ -183,11 +232,18 @@ def serve(traffic: Requests, servers: Servers, law: Law, cumulated: Floats, begi
         if row < 0:
             traffic.outcome[request] = NO_TARGET
             continue
-        if servers.rows[row].outstanding == servers.done.shape[1]:
-            return request
-        seconds = law.seconds[unit] * _service_factor(law, index)
-        outcome, latency = _enqueue(servers, row, at, seconds)
+        node = servers.rows[row]
         traffic.unit[request] = unit
+        if _refuses(servers, row, law, unit, index, at):
+            traffic.outcome[request] = REFUSED
+            node.asked += 1
+            node.refused += 1
+            continue
+        if node.outstanding == servers.done.shape[1]:
+            return request
+        node.asked += 1
+        seconds = law.seconds[unit] * node.slow_factor * _service_factor(law, index)
+        outcome, latency = _enqueue(servers, row, at, seconds)
         traffic.outcome[request] = outcome
         traffic.latency[request] = latency
     return len(traffic.arrival)
@@ -197,13 +253,14 @@ def serve(traffic: Requests, servers: Servers, law: Law, cumulated: Floats, begi
 def tally(
     unit: NDArray[np.int8], outcome: NDArray[np.int8], latency: NDArray[np.float32], units: int, share: float
 ) -> Floats:
-    """A row per unit: requests, lost, served, and the latency at `share` of the served (nearest rank)."""
-    table = np.zeros((units, 4))
+    """A row per unit: requests, errors, served, the latency at `share` of these (nearest rank), its mean."""
+    table = np.zeros((units, 5))
     for index in range(units):
         mine = unit == index
         served = np.sort(latency[mine & (outcome == SERVED)])
         table[index, 0] = mine.sum()
-        table[index, 1] = (mine & (outcome == LOST)).sum()
+        table[index, 1] = (mine & ((outcome == LOST) | (outcome == REFUSED))).sum()
         table[index, 2] = len(served)
         table[index, 3] = served[ceil(share * len(served)) - 1] if len(served) else nan
+        table[index, 4] = served.mean() if len(served) else nan
     return table

@@ -12,10 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
-from control_lambda.core.model import DemandMemory, Forecast, MarginMemory, Minute, Snapshot
+from control_lambda.core.model import DemandMemory, Forecast, MarginMemory
 
-# CloudWatch's load balancer counts are complete about two minutes after the minute they count.
-LATENESS_SECONDS: Final = 120
 # Without a count for this long, demand is known too badly to change sizes by it.
 STALE_SECONDS: Final = 300
 
@@ -55,21 +53,6 @@ PRIOR_DISPERSION: Final = 10.0
 PRIOR_DISPERSION_MINUTES: Final = 240
 # Errors at night are standardised as if demand were at least this share of the usual.
 FLOOR_SHARE: Final = 0.05
-
-
-def counted_minutes(snapshot: Snapshot) -> dict[int, float]:
-    """Requests of each complete minute, keyed by its start: all that came, with a target or without.
-
-    A minute is known when any unit reports hosts or requests in it, or the load balancer counts
-    requests that found no target; what is absent from a known minute is zero.
-    """
-    latest = snapshot.at - LATENESS_SECONDS - 60
-    counts = {start: found for start, found in snapshot.untargeted.items() if start <= latest}
-    for minutes in snapshot.minutes.values():
-        for minute in minutes:
-            if minute.at <= latest and _reports(minute):
-                counts[minute.at] = counts.get(minute.at, 0.0) + (minute.requests or 0.0)
-    return counts
 
 
 def observe(memory: DemandMemory, counts: Mapping[int, float], horizon: int) -> DemandMemory:
@@ -133,10 +116,6 @@ def _highest_margin_saving(saved: float, margin: MarginMemory, mean: float, scal
         if above > needed or above * capacity * above > needed * excess:
             return LOWEST + BIN_WIDTH * position
     return -mean / scale
-
-
-def _reports(minute: Minute) -> bool:
-    return minute.requests is not None or minute.healthy_hosts is not None
 
 
 def _learn(memory: DemandMemory, start: int, count: float, horizon: int) -> DemandMemory:

@@ -123,6 +123,24 @@ def desired(supplies: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet
     return _within_budget(supplies, plan, tables, fleet, demand)
 
 
+def kept_at_least(
+    supplies: Sequence[Supply], wanted: Mapping[str, int], nodes: int, budget_usd_per_hour: float
+) -> Sizes:
+    """`wanted`, but of what is in service so much stays, cheapest first, that there are `nodes` in all.
+
+    What exceeds the budget does not stay.
+    """
+    kept = dict(wanted)
+    lacking = nodes - sum(kept.values())
+    for supply in sorted(supplies, key=_price_per_request):
+        name = supply.pool.name
+        affordable = int((budget_usd_per_hour - cost_per_hour(supplies, kept)) / supply.price + 1e-9)
+        more = max(0, min(lacking, current(supply) - kept[name], affordable))
+        kept[name] += more
+        lacking -= more
+    return kept
+
+
 def current(supply: Supply) -> int:
     """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:

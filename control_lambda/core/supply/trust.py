@@ -3,7 +3,7 @@
 Trust is the share of its profile's throughput that a unit is planned with, 1 at most.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 from control_lambda.core.fleet import Fleet, Objective, Unit
@@ -32,14 +32,19 @@ def learn(
     tables: Mapping[str, tuple[float, ...]],
     fleet: Fleet,
     since: int,
+    *,
+    learning: Collection[str] = (),
 ) -> dict[str, float]:
     """Trust by unit after the minutes that start after `since` (seconds).
 
     `tables` says what each unit carries (rpm) by healthy nodes. A minute lowers trust when the unit
-    missed the objective at a load that it should have carried, in that minute and the one before.
+    missed the objective at a load that it should have carried, in that minute and the one before. Units
+    whose service time is being learned anew are left alone: the table is about to say so.
     """
     learned = dict(trust)
     for unit in fleet.units:
+        if unit.name in learning:
+            continue
         table, level = tables[unit.name], trust.get(unit.name, 1.0)
         shown = minutes.get(unit.name, ())
         known = sum(1 for minute in shown if minute.at <= since)
@@ -70,13 +75,14 @@ def _after(level: float, minute: Minute, load: float, objective: Objective) -> f
     return min(1.0, level + RAISE)
 
 
-def trusted_service_seconds(unit: Unit, trust: Mapping[str, float], objective: Objective) -> float:
-    """The service time (seconds) that a unit is planned with; in steps, so that plans are steady.
+def trusted_service_seconds(
+    unit: Unit, seconds: float, trust: Mapping[str, float], objective: Objective
+) -> float:
+    """The service time that a unit is planned with whose requests take `seconds`; in steps: plans are steady.
 
     Distrust alone never says that a unit cannot meet the objective: it would get no traffic, and so
     no chance to prove otherwise.
     """
     steps = max(1, round(trust.get(unit.name, 1.0) * STEPS))
-    profiled = unit.profile.service_seconds
-    slowest = max(profiled, SLOWEST_SHARE * objective.latency_seconds)
-    return min(profiled * STEPS / steps, slowest)
+    slowest = max(unit.profile.service_seconds, SLOWEST_SHARE * objective.latency_seconds)
+    return min(seconds * STEPS / steps, slowest)

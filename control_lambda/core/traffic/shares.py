@@ -10,6 +10,7 @@ from control_lambda.core.model import Mode
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.supply.supply import rpm_of
 from control_lambda.core.traffic import ramp, weights
+from control_lambda.core.traffic.policies import POLICIES, Formula
 
 # Below this move of every share the rule is left alone: it would be written for nothing.
 DEADBAND: Final = 0.02
@@ -136,8 +137,9 @@ def _able(outlook: Outlook) -> dict[str, float]:
 
 
 def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weights.Shares:
-    if outlook.fleet.policy != "merit-order":
-        return formula_shares(outlook, mode, {name: rpm > 0 for name, rpm in carrying.items()})
+    formula = POLICIES[outlook.fleet.policy].formula
+    if formula is not None:
+        return formula_shares(outlook, formula, mode, {name: rpm > 0 for name, rpm in carrying.items()})
     now = outlook.forecast.now
     if mode is Mode.CAPACITY or now > sum(carrying.values()):
         return weights.spread(carrying, now)
@@ -145,16 +147,14 @@ def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weight
     return weights.merit_order(carrying, order, min(outlook.demand_to_carry, sum(carrying.values())))
 
 
-def formula_shares(outlook: Outlook, mode: Mode, available: Mapping[str, bool]) -> weights.Shares:
-    """The shares that the fleet's policy, one of the papers' formulas, gives to the available units."""
-    units, policy = outlook.fleet.units, outlook.fleet.policy
-    if policy in {"equal", "paper-capacity"} or mode is Mode.CAPACITY:
+def formula_shares(
+    outlook: Outlook, formula: Formula, mode: Mode, available: Mapping[str, bool]
+) -> weights.Shares:
+    """The shares that a policy's formula gives to the available units; equal ones in capacity mode."""
+    if mode is Mode.CAPACITY:
         return weights.equal(available)
-    prices = {unit.name: _price(outlook, unit.name) for unit in units}
-    if policy == "paper-optimal":
-        return weights.paper_optimal(units, prices, available)
-    costs = {unit.name: prices[unit.name] / unit.profile.throughput_rpm for unit in units}
-    return weights.paper_cost(units, costs, available)
+    units = outlook.fleet.units
+    return formula(units, {unit.name: _price(outlook, unit.name) for unit in units}, available)
 
 
 def _price(outlook: Outlook, unit: str) -> float:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 from aiohttp import ClientPayloadError
@@ -15,7 +16,7 @@ SILENCE = "1"  # seconds; whoever has to answer in these tests is given none
 PIECES = (b'{"data": ', b"[]}")
 
 
-def silent(unit: str, **how: bool) -> FakePod:
+def silent(unit: str, **how: Any) -> FakePod:
     """One that takes every request and never ends its answer."""
     return FakePod(unit, unit, is_ready=False, pieces=PIECES, **how)
 

@@ -7,10 +7,10 @@ import pytest
 from botocore.exceptions import EndpointConnectionError
 from botocore.validate import validate_parameters
 
-from containers.router import metrics
 from containers.router.cloudwatch import DATA_IN_CALL, VALUES_IN_DATUM, Publisher, metric_data
 from containers.router.metrics import Telemetry
 from control_lambda.core import names
+from control_lambda.core.metrics import Metric, Owner
 from tests.containers.router.fake_pods import settings
 
 NOON = 1_700_000_040.0  # a whole minute
@@ -45,14 +45,19 @@ def by_name(data: list[dict[str, Any]], name: str, unit: str | None = "fast") ->
     return found
 
 
-def test_the_names_are_those_that_the_loop_reads() -> None:
-    """Two worlds that share no import spell them alike."""
-    assert metrics.FLEET_DIMENSION == names.FLEET
-    assert metrics.UNIT_DIMENSION == names.UNIT
-    assert metrics.REQUEST_COUNT == names.REQUEST_COUNT
-    assert metrics.RESPONSE_TIME == names.TARGET_RESPONSE_TIME
-    assert metrics.ERROR_COUNT == names.TARGET_5XX_COUNT
-    assert metrics.REFUSED_COUNT == names.REFUSED_REQUEST_COUNT
+def test_the_router_puts_what_the_table_of_metrics_says_of_it() -> None:
+    """Two worlds that share no import spell names, dimensions and units alike."""
+    telemetry = Telemetry(["fast"])
+    telemetry.answered("fast", 200, 0.5)
+    put = {
+        (datum["MetricName"], tuple(one["Name"] for one in datum["Dimensions"]), datum["Unit"])
+        for datum in metric_data(telemetry.take_report(), "local", NOON)
+    }
+    assert put == {
+        (metric.metric_name, metric.dimensions, metric.unit)
+        for metric in Metric
+        if metric.owner is Owner.ROUTER
+    }
     assert settings().metric_namespace == names.NAMESPACE
 
 

@@ -48,7 +48,8 @@ def application(
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(create_app(engine), log_config=None, timeout_graceful_shutdown=30)
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        # A daemon: a server that does not end fails its test and does not keep the process from ending.
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         try:
@@ -57,7 +58,8 @@ def application(
                 yield engine, client
         finally:
             server.should_exit = True
-            thread.join()
+            thread.join(PATIENCE_SECONDS)
+            assert not thread.is_alive(), "the server does not end"
 
 
 @contextmanager

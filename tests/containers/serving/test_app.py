@@ -213,7 +213,8 @@ def test_a_deadline_that_passes_in_the_queue_is_told(
         late = others.submit(
             client.post, PATH, json={"prompt": "x", "seed": 99}, headers={"X-Request-Timeout": "0.2"}
         )
-        eventually(lambda: engine.worker.backlog().waiting)
+        # On a busy machine it may be refused before it comes to wait.
+        eventually(lambda: engine.worker.backlog().waiting or late.done())
         began = time.monotonic()
         eventually(lambda: time.monotonic() - began > 0.2)
         backend.release()

@@ -21,7 +21,7 @@ from infra.manifests.common import PORT, USER_ID
 
 ROOT = Path(__file__).parents[3]
 SERVING = ROOT / "containers/serving"
-KINDS = ("cpu", "nvidia", "neuron")
+KINDS = sorted(path.suffix.removeprefix(".") for path in SERVING.glob("Dockerfile.*"))
 # AWS publishes no digest for this tag that could be checked here; its version numbers are in the tag.
 WITHOUT_DIGEST = {"public.ecr.aws/neuron/pytorch-inference-neuronx"}
 # What the base of the Neuron image brings, and nothing may replace.

@@ -10,11 +10,12 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from control_lambda.aws.memory import DynamoMemory, NotSavedError
+from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.world import CONFIG
 from control_lambda.core.model import Evidence, EvidenceKind, State
 from control_lambda.core.names import STATE_TABLE
 from control_lambda.core.reasons import Failure
+from control_lambda.errors import FAILED_CALL, NotSavedError
 from control_lambda.ports import LeaseHeldError, LeaseLostError, NewEvidenceError, Remembered
 from tests.control_lambda.conftest import NOON
 from twin.cloud import embedded
@@ -226,7 +227,7 @@ class Refusing:
         self.writes.append(request["UpdateExpression"])
         if "ConditionExpression" not in request:
             return {"Attributes": self.item}
-        answer = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
+        answer: Any = {"Error": {"Code": "ConditionalCheckFailedException"}, "Item": self.item}
         raise ClientError(answer, "UpdateItem")
 
 
@@ -256,3 +257,13 @@ def test_evidence_that_was_seen_is_saved_over_at_the_second_attempt(item: Item) 
         item.memory().add_evidence(evidence)
     memory.save(State(tick=1), (SHORTAGE, INTERRUPTION))
     assert item.read()["version"] == {"N": "1"}
+
+
+def test_a_table_that_does_not_answer_is_a_failed_call(item: Item) -> None:
+    """The tick can tell it from a lease that another one holds."""
+    item.cloud.fail("UpdateItem", "InternalServerError", -1)
+    try:
+        with pytest.raises(FAILED_CALL, match="InternalServerError"):
+            item.memory().acquire(NOON)
+    finally:
+        item.cloud.fail("UpdateItem", "", 0)

@@ -1,9 +1,11 @@
 """A unit that has nothing to run yet: no nodes, said each tick, until it is built or proves that it is."""
 
+from typing import get_args
+
 import pytest
 
 from control_lambda.core.decide import decide
-from control_lambda.core.fleet import Fleet
+from control_lambda.core.fleet import Fleet, Policy
 from control_lambda.core.model import Decision, Mode, State
 from control_lambda.core.reasons import Code
 from tests.control_lambda.core.examples import NOON, fleet, snapshot, unit
@@ -89,7 +91,7 @@ def test_a_fleet_of_unbuilt_units_waits() -> None:
     assert {reason.subject for reason in decision.reasons if reason.code == Code.NOT_BUILT} == set(both)
 
 
-@pytest.mark.parametrize("policy", ["merit-order", "paper-optimal", "paper-cost", "paper-capacity", "equal"])
+@pytest.mark.parametrize("policy", get_args(Policy))
 def test_under_every_policy_the_others_get_an_unbuilt_units_share(policy: str) -> None:
     """As if the unit were not in the fleet."""
     cheap, dear = (described.model_dump(mode="json", exclude_defaults=True) for described in steered().units)

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -12,11 +12,13 @@ from control_lambda.core.fleet import (
     MAX_JSON_BYTES,
     MAX_NODES,
     MAX_UNITS,
+    Accelerator,
     Fleet,
     FleetError,
     fleet_from_json,
     parse_fleet,
 )
+from control_lambda.core.fleet_words import choice
 
 ABSENT = object()
 
@@ -276,7 +278,7 @@ def test_several_faults_are_told_in_one_line_without_their_consequences() -> Non
         parse_fleet(raw)
     assert str(refused.value) == (
         "threshold: given -1; valid: a number above 0; "
-        "units[0].accelerator: given 'tpu'; valid: neuron, nvidia or cpu; "
+        f"units[0].accelerator: given 'tpu'; valid: {choice(get_args(Accelerator))}; "
         "units[0].pools[0].colour: unknown key; valid: market, nodes, price_usd_per_hour"
     )
 

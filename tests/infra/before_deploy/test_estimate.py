@@ -2,7 +2,7 @@
 
 import datetime as dt
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,9 +13,10 @@ from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.emf import metrics_of
 from control_lambda.environment import Deployment, Environment
 from control_lambda.fleet_file import load_fleet
-from infra import catalog
+from infra import catalog, pins
 from infra.before_deploy import estimate as module
-from infra.before_deploy.estimate import Estimate, Line, estimate
+from infra.before_deploy.estimate import Estimate, Line, count_put, estimate
+from infra.observability.alarms import count_watched
 from infra.settings import Settings
 from tests.infra.observability import alarmed
 from tests.infra.replayed import run
@@ -23,6 +24,8 @@ from tests.infra.replayed import run
 ROOT: Final = Path(__file__).parents[3]
 FLEET: Final = load_fleet(ROOT / "fleet.yaml")
 HOURS: Final = 730
+OBSERVED: Final = 230 * 43800 * 0.21e-6  # USD per node and month
+TODAY: Final = dt.date(2026, 11, 27)
 
 NewSettings = Callable[..., Settings]
 
@@ -39,6 +42,11 @@ def by_name(found: Estimate) -> dict[str, Line]:
     return {line.name: line for line in (*found.pools, *found.fixed)}
 
 
+def watched_in(alarms: Iterable[Mapping[str, Any]]) -> int:
+    """The metrics of a template's alarms."""
+    return sum(sum("MetricStat" in query for query in alarm.get("Metrics", ())) or 1 for alarm in alarms)
+
+
 def amounts(line: Line) -> tuple[float, float, float]:
     """USD per month at the minimum, typically and at the maximum."""
     return line.minimum, line.typical, line.maximum
@@ -47,7 +55,7 @@ def amounts(line: Line) -> tuple[float, float, float]:
 @pytest.mark.parametrize("region", PRICES)
 def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_settings: NewSettings) -> None:
     """Every line: nodes times price times 730 hours, and the fixed parts by AWS's published prices."""
-    lines = by_name(estimate(new_settings(region=region), 500))
+    lines = by_name(estimate(new_settings(region=region), 500, TODAY))
     usd = PRICES[region]
     most = {
         "inf2-neuron-on-demand": 40 * usd["inf2"],
@@ -67,7 +75,17 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         "NAT gateways, 1": (0.045 * HOURS,) * 3,
         "public addresses, 1": (0.005 * HOURS,) * 3,
         "load balancer": (0.0225 * HOURS,) * 3,
-        "volumes of the pools' nodes": (0, 5 * 150 * 0.08, 106 * 150 * 0.08),
+        # At 500 MiB/s on inf2, trn1 and g6 (72 nodes at most), at the 417 that g5 takes on the other 34.
+        "volumes of the pools' nodes": (
+            0,
+            5 * (150 * 0.08 + 375 * 0.04),
+            72 * (150 * 0.08 + 375 * 0.04) + 34 * (150 * 0.08 + 292 * 0.04),
+        ),
+        # 230 observations per node and minute; 15 GB of the control plane's logs and 1 GB per node.
+        "Container Insights": (2 * OBSERVED, 7 * OBSERVED, 108 * OBSERVED),
+        "logs of control plane, network and pods": (17 * 0.50, 22 * 0.50, 123 * 0.50),
+        # Two images and the weights, 25 minutes each; two chips, two hours each.
+        "builds, one run a month": (3 * 25 * 0.01 + 2 * 120 * 0.1002,) * 3,
         "the loop: Lambda and DynamoDB": (43800 * (0.0000002 + 0.5 * 0.0000166667 + 18 * 0.000000625),) * 3,
         "KMS key": (1, 1, 1),
     }
@@ -75,12 +93,25 @@ def test_the_default_fleet_costs_what_a_hand_calculation_says(region: str, new_s
         assert amounts(lines[name]) == pytest.approx((minimum, typical, maximum), abs=0.005), name
     # 500 images of 0.5 MB a minute are 15 GB an hour, one capacity unit each.
     assert lines["load balancer capacity"].typical == pytest.approx(15 * 0.008 * HOURS)
-    # 45 metrics, 46 watched, a dashboard, the pager; read each minute: 2, 5 by unit, and by pool every kind
+    # Metrics, those watched, a dashboard, the pager; read each minute: 2, 5 by unit, and by pool every kind
     # of refused launch and the price; 8 KB of log each minute.
+    put, watched = count_put(FLEET), count_watched(FLEET)
     read = 2 + 5 * 5 + 5 * (len(LAUNCH_REFUSALS) + 1)
-    cloudwatch = 45 * 0.30 + 46 * 0.10 + 3 + 0.50 + 43800 * (read * 0.00001 + 0.000008 * 0.50)
+    cloudwatch = put * 0.30 + watched * 0.10 + 3 + 0.50 + 43800 * (read * 0.00001 + 0.000008 * 0.50)
     assert amounts(lines["CloudWatch: metrics, alarms, dashboard, logs"]) == pytest.approx((cloudwatch,) * 3)
     assert len(lines) == len(expected) + 2
+
+
+def test_after_standard_support_the_control_plane_costs_six_times_as_much(new_settings: NewSettings) -> None:
+    """From the day after its end on: 0.60 USD an hour instead of 0.10, and nothing else changes."""
+    settings = new_settings()
+    ends = pins.standard_support_ends(settings.kubernetes_version)
+    assert ends
+    before, after = (estimate(settings, 500, day) for day in (ends, ends + dt.timedelta(days=1)))
+    assert by_name(before)["EKS control plane"].minimum == pytest.approx(0.10 * HOURS)
+    assert by_name(after)["EKS control plane, extended"].minimum == pytest.approx(0.60 * HOURS)
+    assert after.total.minimum - before.total.minimum == pytest.approx(0.50 * HOURS)
+    assert any(f"on {ends}: the control plane costs 438 then" in told for told in before.assumptions)
 
 
 def test_another_regions_prices_are_its_own(new_settings: NewSettings) -> None:
@@ -142,23 +173,22 @@ def test_a_public_load_balancer_has_an_address_in_every_zone(new_settings: NewSe
     assert found["public addresses, 3"].typical == pytest.approx(3 * 0.005 * HOURS)
 
 
-def test_every_metric_that_the_loop_puts_is_counted() -> None:
+def test_every_metric_that_is_put_all_month_is_counted() -> None:
     """What emf writes of one record, and a price per pool from signals."""
     record = run(FLEET, [100] * 20).records[-1]
-    put = sum(len(metrics) for _, metrics in metrics_of(record, "cluster")) + len(FLEET.pools)
-    counted = module.FLEET_METRICS + len(FLEET.units) * module.UNIT_METRICS
-    assert put == counted + len(FLEET.pools) * module.POOL_METRICS
+    put = sum(len(values) for _, values in metrics_of(record, "cluster")) + len(FLEET.pools)
+    assert count_put(FLEET) == put
+
+
+def test_a_routers_own_metrics_are_counted_too() -> None:
+    """Three of each unit, and what it refused."""
+    routed = FLEET.model_copy(update={"routing": "router"})
+    assert count_put(routed) == count_put(FLEET) + 3 * len(FLEET.units) + 1
 
 
 def test_every_metric_that_an_alarm_watches_is_counted() -> None:
     """AWS charges for each metric of each alarm."""
-    watched = sum(
-        sum("MetricStat" in query for query in alarm.get("Metrics", ())) or 1
-        for alarm in alarmed.resources("AWS::CloudWatch::Alarm")
-    )
-    fleet = alarmed.FLEET
-    counted = module.FLEET_ALARM_METRICS + len(fleet.units) * module.UNIT_ALARM_METRICS
-    assert watched == counted + len(fleet.pools) * module.POOL_ALARM_METRICS
+    assert count_watched(alarmed.FLEET) == watched_in(alarmed.resources("AWS::CloudWatch::Alarm"))
 
 
 class CountingCloudWatch:
@@ -222,6 +252,9 @@ def test_the_operating_guide_quotes_the_estimate(new_settings: NewSettings) -> N
             "CloudWatch: metrics, alarms, dashboard, the loop's logs": found[
                 "CloudWatch: metrics, alarms, dashboard, logs"
             ],
+            "Container Insights": found["Container Insights"],
+            "logs of control plane, network and pods": found["logs of control plane, network and pods"],
+            "a run of the builds": found["builds, one run a month"],
             "Lambda, DynamoDB, KMS": found["the loop: Lambda and DynamoDB"] + found["KMS key"],
             "together": sum(found.values()),
         }.items()

@@ -83,14 +83,14 @@ class FreeTier:
 class Versions:
     """EKS: moto's, and what it lacks, which are the versions that are offered."""
 
-    def __init__(self, moto: Any) -> None:
-        self._moto = moto
+    def __init__(self, account: "Account") -> None:
+        self._account = account
         self.addons = {pin.what: pin.version for pin in pins.pins() if pin.kind == "addon"}
         self.addons["kube-proxy"] = pins.version("addon", "kube-proxy", NEWEST)
         self.status = "STANDARD_SUPPORT"
 
     def __getattr__(self, operation: str) -> Any:
-        return getattr(self._moto, operation)
+        return getattr(self._account.client("eks"), operation)
 
     def describe_cluster_versions(self, clusterVersions: list[str]) -> dict[str, Any]:  # noqa: N803 - AWS's
         """The newest version alone."""
@@ -120,7 +120,7 @@ class Account:
     def __init__(self) -> None:
         self.quotas = ServiceQuotas()
         self.free_tier = FreeTier()
-        self.eks = Versions(self.client("eks"))
+        self.eks = Versions(self)
         self.calls: list[str] = []
         self.refused: dict[str, str] = {}
 
@@ -493,6 +493,7 @@ def test_the_free_plan_fails_and_no_plan_does_not(
     ("code", "fails", "mend"),
     [
         ("DryRunOperation", False, ""),
+        ("VPCIdNotSpecified", False, ""),
         ("PendingVerification", True, "wait: "),
         ("Blocked", True, "AWS Support"),
         ("InvalidParameterCombination", True, "aws freetier upgrade-account-plan"),
@@ -502,7 +503,7 @@ def test_an_account_that_may_not_launch_yet_fails(
     bare: Account,
     new_settings: NewSettings,
     code: str,
-    fails: bool,
+    fails: bool,  # noqa: FBT001 - a case's result
     mend: str,
 ) -> None:
     """Asked by a dry run of a system node, which launches nothing."""

@@ -88,7 +88,7 @@ def test_only_the_images_that_the_fleet_needs_are_built(
     assert built == {f"containers/serving/Dockerfile.{kind}" for kind in kinds}
 
 
-@pytest.mark.parametrize("kind", ["cpu", "nvidia", "neuron"])
+@pytest.mark.parametrize("kind", DOCKERFILES)
 def test_every_dockerfile_exists(kind: ImageKind) -> None:
     """What a build is told to build is there."""
     assert (ROOT / DOCKERFILES[kind]).is_file()

@@ -76,14 +76,14 @@ def test_old_versions_and_half_made_uploads_expire(store: Template) -> None:
     assert rule["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
 
 
-@pytest.mark.parametrize(("protected", "policy"), [(True, "Retain"), (False, "Delete")])
-def test_the_bucket_outlives_the_stack_only_while_deletion_is_guarded(
+@pytest.mark.parametrize(("kept", "policy"), [(True, "Retain"), (False, "Delete")])
+def test_the_bucket_outlives_the_stack_only_where_data_is_kept(
     new_settings: NewSettings,
-    protected: bool,  # noqa: FBT001 - the setting's two values
+    kept: bool,  # noqa: FBT001 - the setting's two values
     policy: str,
 ) -> None:
     """Weights can be fetched again, so a stack that is torn down on purpose leaves none behind."""
-    template = stored(new_settings(deletion_protection=protected))[1]
+    template = stored(new_settings(keep_data=kept))[1]
     (bucket,) = template.find_resources("AWS::S3::Bucket").values()
     assert bucket["DeletionPolicy"] == policy
 

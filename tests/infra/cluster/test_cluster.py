@@ -8,6 +8,7 @@ import pytest
 from aws_cdk.assertions import Template
 
 from infra import pins
+from infra.accelerators import ACCELERATORS
 from infra.cluster import charts
 from infra.cluster.addons import INSIGHTS_LOGS, NAMES
 from infra.settings import Settings
@@ -64,14 +65,14 @@ def test_all_logs_are_on_and_kept_as_long_as_the_settings_say(ground: Template) 
 
 
 def test_secrets_are_encrypted_with_a_key_of_the_stack(ground: Template) -> None:
-    """The key rotates, and outlives the stack while deletion is guarded."""
+    """The key rotates, and outlives the stack, but not a create that failed."""
     _, cluster = only(ground, "AWS::EKS::Cluster")
     (encryption,) = cluster["Properties"]["EncryptionConfig"]
     key_id = encryption["Provider"]["KeyArn"]["Fn::GetAtt"][0]
     key = resources(ground, "AWS::KMS::Key")[key_id]
     assert encryption["Resources"] == ["secrets"]
     assert key["Properties"]["EnableKeyRotation"] is True
-    assert key["DeletionPolicy"] == "Retain"
+    assert key["DeletionPolicy"] == "RetainExceptOnCreate"
 
 
 def test_access_is_by_access_entries_alone(ground: Template) -> None:
@@ -241,8 +242,7 @@ def test_charts_are_pinned(ground: Template) -> None:
         known.release: known.version
         for known in (
             charts.LOAD_BALANCER_CONTROLLER,
-            charts.NVIDIA_DEVICE_PLUGIN,
-            charts.NEURON_DEVICE_PLUGIN,
+            *(facts.device_plugin.chart for facts in ACCELERATORS.values() if facts.device_plugin),
         )
     }
 
@@ -292,11 +292,11 @@ def test_a_device_plugin_tolerates_the_pools_taint(ground: Template) -> None:
     assert neuron["npd"] == {"enabled": False}
 
 
-def test_without_deletion_protection_the_key_goes_with_the_stack(
+def test_where_no_data_is_kept_the_key_goes_with_the_stack(
     new_settings: NewSettings, synth_ground: Synth
 ) -> None:
     """A trial leaves nothing behind."""
-    template = synth_ground(new_settings(deletion_protection=False))
+    template = synth_ground(new_settings(keep_data=False))
     assert only(template, "AWS::KMS::Key")[1]["DeletionPolicy"] == "Delete"
 
 

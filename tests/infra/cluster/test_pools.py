@@ -9,13 +9,14 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.fleet_file import load_fleet
-from infra import pins
+from infra import catalog, pins
 from infra.settings import KUBERNETES_VERSIONS, Settings
 
 ROOT = Path(__file__).parents[3]
 FLEETS = ["fleet.yaml", *(f"fleets/{path.name}" for path in sorted((ROOT / "fleets").glob("*.yaml")))]
 NewSettings = Callable[..., Settings]
 Synth = Callable[[Settings], Template]
+FLEET = load_fleet(ROOT / "fleet.yaml")
 
 
 def node_groups(template: Template) -> dict[str, dict[str, Any]]:
@@ -158,3 +159,27 @@ def test_instances_and_volumes_are_tagged_with_unit_and_pool(ground: Template, k
         tags = tags_of(launch_template(ground, group), kind)
         assert tags["fulcrum:pool"] == name
         assert tags["fulcrum:unit"] == group["Labels"]["fulcrum.dev/unit"]
+
+
+def test_every_volume_states_what_it_does_and_no_more_than_its_instance_takes(ground: Template) -> None:
+    """gp3 is 125 MiB/s unless told otherwise; what an instance cannot take would be paid for nothing."""
+    for name, group in node_groups(ground).items():
+        volume = launch_template(ground, group)["BlockDeviceMappings"][0]["Ebs"]
+        takes = catalog.instance_type(FLEET.unit_of[name].instance_type)
+        assert (volume["VolumeType"], volume["Iops"]) == ("gp3", 3000)
+        assert 125 < volume["Throughput"] <= takes.ebs_mbps * 1e6 / 2**20
+        assert volume["Throughput"] <= 3000 / 4  # what gp3 gives for an operation a second: a quarter MiB/s
+        assert takes.ebs_iops >= 3000
+
+
+def test_accelerators_are_updated_without_a_surge(ground: Template) -> None:
+    """A new node before the old one goes would need an accelerator more, from a quota that is full."""
+    for name, group in node_groups(ground).items():
+        assert group["UpdateConfig"] == {"MaxUnavailable": 1, "UpdateStrategy": "MINIMAL"}, name
+
+
+def test_no_node_group_repairs_its_nodes_by_itself(ground: Template) -> None:
+    """The loop does: two repairers would double the loss."""
+    groups = ground.find_resources("AWS::EKS::Nodegroup").values()
+    assert len(groups) == 1 + len(FLEET.pools)
+    assert all(group["Properties"]["NodeRepairConfig"] == {"Enabled": False} for group in groups)

@@ -32,7 +32,7 @@ def stack() -> ControlStack:
 @pytest.fixture(scope="module")
 def unprotected() -> ControlStack:
     """A stack that may be thrown away, with an address for alerts."""
-    return control_stack(settings_with(deletion_protection=False, alert_email="team@example.com"))
+    return control_stack(settings_with(keep_data=False, alert_email="team@example.com"))
 
 
 def function(stack: ControlStack, handler: str) -> tuple[str, dict[str, Any]]:
@@ -230,12 +230,19 @@ def test_the_pause_is_not_in_the_template(stack: ControlStack) -> None:
     assert len(stack.of_type("AWS::SSM::Parameter")) == 1
 
 
-@pytest.mark.parametrize(("protected", "policy"), [(True, "Retain"), (False, "Delete")])
+@pytest.mark.parametrize(
+    ("changes", "protected", "policy"),
+    [
+        ({}, False, "RetainExceptOnCreate"),
+        ({"deletion_protection": True}, True, "RetainExceptOnCreate"),
+        ({"keep_data": False}, False, "Delete"),
+    ],
+)
 def test_the_state_can_be_restored_and_is_protected_where_the_settings_say_so(
-    stack: ControlStack, unprotected: ControlStack, *, protected: bool, policy: str
+    changes: Mapping[str, object], *, protected: bool, policy: str
 ) -> None:
-    """On demand, since a tick a minute is next to nothing."""
-    made = stack if protected else unprotected
+    """On demand, since a tick a minute is next to nothing; it outlives the stack, but no failed create."""
+    made = control_stack(settings_with(**changes))
     ((_, table),) = made.of_type("AWS::DynamoDB::Table").items()
     assert table["DeletionPolicy"] == policy
     properties = table["Properties"]

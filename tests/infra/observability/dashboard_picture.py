@@ -17,6 +17,7 @@ from typing import Any, Final
 from plotly import graph_objects, io
 
 from control_lambda.core import names
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import EvidenceKind
 from control_lambda.core.record import DecisionRecord
 from control_lambda.fleet_file import load_fleet
@@ -134,7 +135,7 @@ def _capacity_errors(
             ]
             metric = {
                 "Namespace": names.NAMESPACE,
-                "MetricName": names.CAPACITY_ERRORS,
+                "MetricName": Metric.CAPACITY_ERRORS.metric_name,
                 "Dimensions": dimensions,
             }
             values = _values({"metric": metric, "stat": "Sum"}, metrics, {}, period, starts)

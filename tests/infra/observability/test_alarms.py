@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from control_lambda.core import names
+from control_lambda.core.metrics import Metric
 from control_lambda.core.model import EvidenceKind, Mode, PoolReport, Reason
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import DecisionRecord, Skipped
@@ -212,10 +213,10 @@ def test_refusals_that_nobody_can_read_are_told_when_they_come_again(
     kind: str, pool: str, at: Sequence[int], expected: set[str]
 ) -> None:
     """Three in an hour, of one pool; what the loop can read has its own alarms."""
-    metrics = quiet().metrics()
+    metrics, name = quiet().metrics(), Metric.CAPACITY_ERRORS.metric_name
     dimensions = {names.FLEET: CLUSTER, names.POOL: pool, names.KIND: kind}
     for minute in at:
-        metrics.put(names.NAMESPACE, names.CAPACITY_ERRORS, dimensions, EPOCH + minute * MINUTE, [1])
+        metrics.put(names.NAMESPACE, name, dimensions, EPOCH + minute * MINUTE, [1])
     told = states(f"refusals-unknown-{POOL}", metrics, quiet().watched())
     assert set(told) == expected
     assert told[-1] == OK

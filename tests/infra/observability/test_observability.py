@@ -11,6 +11,7 @@ from aws_cdk.assertions import Template
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric, Owner
 from control_lambda.core.record import DecisionRecord
 from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.emf import metrics_of
@@ -28,8 +29,8 @@ QUESTIONS: Final = (
     "Is the loop healthy?",
 )
 
-# A metric: its namespace, its name and its dimensions, the fleet's left out.
-Metric = tuple[str, str, frozenset[tuple[str, str]]]
+# A series: its namespace, its metric's name and its dimensions, the fleet's left out.
+Series = tuple[str, str, frozenset[tuple[str, str]]]
 
 
 @pytest.fixture(scope="session")
@@ -72,21 +73,21 @@ def joined(value: Any) -> str:
             raise ValueError(f"no string: {value}")
 
 
-def put_by_the_loop(record: DecisionRecord, fleet: Fleet) -> set[Metric]:
+def put_by_the_loop(record: DecisionRecord, fleet: Fleet) -> set[Series]:
     """Everything that the two functions put."""
     told = {
-        (names.NAMESPACE, metric, frozenset(list(dimensions.items())[1:]))
+        (names.NAMESPACE, metric.metric_name, frozenset(list(dimensions.items())[1:]))
         for dimensions, metrics in metrics_of(record, CLUSTER)
         for metric in metrics
     }
     prices = {
-        (names.NAMESPACE, names.PRICE_USD_PER_HOUR, frozenset({(names.POOL, pool.name)}))
+        (names.NAMESPACE, Metric.PRICE_USD_PER_HOUR.metric_name, frozenset({(names.POOL, pool.name)}))
         for pool in fleet.pools
     }
     refusals = {
         (
             names.NAMESPACE,
-            names.CAPACITY_ERRORS,
+            Metric.CAPACITY_ERRORS.metric_name,
             frozenset({(names.POOL, pool.name), (names.KIND, kind.value)}),
         )
         for pool in fleet.pools
@@ -124,11 +125,26 @@ def test_the_questions_stand_in_their_order(widgets: list[dict[str, Any]]) -> No
 @pytest.mark.parametrize(
     ("question", "metrics"),
     [
-        (QUESTIONS[0], {names.TARGET_RESPONSE_TIME, names.TARGET_5XX_COUNT, names.ELB_5XX_COUNT}),
-        (QUESTIONS[1], {names.MODE, names.WEIGHT, names.DESIRED_NODES, names.READY_NODES}),
-        (QUESTIONS[2], {names.COST_USD_PER_HOUR, names.SAVINGS_USD_PER_HOUR}),
-        (QUESTIONS[3], {names.AVAILABLE, names.QUOTA_REACHED}),
-        (QUESTIONS[4], {names.TICK_FAILURES, names.SIGNAL_AGE_SECONDS, "Errors"}),
+        (
+            QUESTIONS[0],
+            {
+                Metric.TARGET_RESPONSE_TIME.metric_name,
+                Metric.TARGET_5XX_COUNT.metric_name,
+                Metric.ELB_5XX_COUNT.metric_name,
+            },
+        ),
+        (
+            QUESTIONS[1],
+            {
+                Metric.MODE.metric_name,
+                Metric.WEIGHT.metric_name,
+                Metric.DESIRED_NODES.metric_name,
+                Metric.READY_NODES.metric_name,
+            },
+        ),
+        (QUESTIONS[2], {Metric.COST_USD_PER_HOUR.metric_name, Metric.SAVINGS_USD_PER_HOUR.metric_name}),
+        (QUESTIONS[3], {Metric.AVAILABLE.metric_name, Metric.QUOTA_REACHED.metric_name}),
+        (QUESTIONS[4], {Metric.TICK_FAILURES.metric_name, Metric.SIGNAL_AGE_SECONDS.metric_name, "Errors"}),
     ],
 )
 def test_each_question_is_answered_below_it(
@@ -162,6 +178,19 @@ def test_every_metric_that_is_shown_or_watched_is_put_by_somebody(
     }
 
 
+def test_every_metric_that_is_put_in_our_namespace_is_shown_or_watched_by_somebody(
+    widgets: list[dict[str, Any]], resources: Mapping[str, Any]
+) -> None:
+    """One that nobody looks at costs money for nothing."""
+    asked = {
+        metric
+        for namespace, metric, _ in (*shown(widgets), *watched(resources))
+        if namespace == names.NAMESPACE
+    }
+    put = {metric.metric_name for metric in Metric if metric.owner in {Owner.LOOP, Owner.SIGNALS}}
+    assert put - asked == set()
+
+
 def test_the_metrics_are_those_of_the_cluster_that_the_loop_steers(
     widgets: list[dict[str, Any]], resources: Mapping[str, Any]
 ) -> None:
@@ -185,7 +214,9 @@ def test_capacity_errors_are_found_whatever_their_pool_and_kind(widgets: list[di
         if isinstance(entry[0], dict) and "SEARCH" in entry[0]["expression"]
     )
     schema = f"{{{names.NAMESPACE},{names.FLEET},{names.POOL},{names.KIND}}}"
-    assert expression.startswith(f'SEARCH(\'{schema} MetricName="{names.CAPACITY_ERRORS}" {names.FLEET}=')
+    assert expression.startswith(
+        f'SEARCH(\'{schema} MetricName="{Metric.CAPACITY_ERRORS.metric_name}" {names.FLEET}='
+    )
 
 
 def test_limits_are_drawn_where_the_fleet_says(widgets: list[dict[str, Any]]) -> None:

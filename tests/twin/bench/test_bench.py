@@ -163,7 +163,7 @@ def test_the_whole_bench_measures_what_the_evaluation_shows() -> None:
     ("choices", "told"),
     [
         (Choices(scenarios=("D9",)), "scenarios: 'D9'; valid: D2m"),
-        (Choices(policies=("best",)), "policies: 'best'; valid: equal"),
+        (Choices(policies=("best",)), "policies: 'best'; valid: equal-shares"),
         (Choices(seeds=0), "seeds: 0; valid: a whole number of 1 or more"),
     ],
 )

@@ -1,11 +1,16 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from control_lambda.core.traffic.policies import POLICIES
 from twin import traces
 from twin.__main__ import main
 from twin.cli import account, demo
+from twin.steering.baselines import BASELINES
+from twin.world.kinds import KINDS
 
 ROOT = Path(__file__).parents[3]
 FLEET = str(ROOT / "fleet.yaml")
@@ -26,7 +31,7 @@ SUMMARY_KEYS = [
     *("policy", "seed", "minutes", "requests", "served", "failed", "slo_attainment", "p50_seconds"),
     *("p95_seconds", "p99_seconds", "cost_usd", "cost_per_thousand_usd", "oracle_cost_usd"),
     *("cost_over_oracle", "flips", "node_launches", "launches_refused", "unmet_request_minutes"),
-    *("failover_seconds", "failback_seconds", "ticks", "tick_ms_p50", "tick_ms_p99"),
+    *("failover_seconds", "failback_seconds", "ticks", "tick_ms_p50", "tick_ms_p99", "phases"),
 ]
 COMMANDS = [
     "replay",
@@ -35,6 +40,7 @@ COMMANDS = [
     "explain",
     "report",
     "demo",
+    "trouble",
     "bench",
     "aws",
     "status",
@@ -75,6 +81,51 @@ def test_a_replay_leaves_its_figures_decisions_minutes_and_a_report(
     assert (out / "report.html").read_text().startswith("<!DOCTYPE html>")
     assert not (out / "compare.json").exists()
     assert "Next: open" in capsys.readouterr().out
+
+
+def test_trouble_cuts_a_replay_into_phases_and_stands_in_the_report(tmp_path: Path) -> None:
+    """From the first minute on, half-open, with what users got and what it cost in each."""
+    file = tmp_path / "trouble.yaml"
+    dies = "{at: 10, minutes: 10, what: node-dead, pool: inf2-neuron-on-demand, share: 1}"
+    file.write_text(f"trouble: [{dies}, {{at: 20, what: note, text: after <all>}}]", encoding="utf-8")
+    out = tmp_path / "out"
+    assert run("replay", *SHORT, "--trouble", file, "--retries", 1, "--out", out) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    phases = summary["phases"]
+    assert [(phase["name"], phase["from"], phase["to"]) for phase in phases] == [
+        ("before", 0, 10),
+        ("node-dead@10", 10, 20),
+        ("note@20", 20, 30),
+    ]
+    minutes = json.loads((out / "minutes.json").read_text())
+    assert sum(phase["requests"] for phase in phases) == sum(minutes["requests"])
+    assert sum(phase["cost_usd"] for phase in phases) == pytest.approx(sum(minutes["cost_usd"]), abs=1e-4)
+    assert phases[1]["failed"] > phases[0]["failed"]
+    assert "text after &lt;all&gt;, to the end" in (out / "report.html").read_text()
+    assert (run("report", out), minutes["ready"]["inf2-neuron-on-demand"][10]) == (0, 0)
+
+
+def test_servers_that_queue_are_another_world(tmp_path: Path) -> None:
+    """With servers that refuse no answer comes late; the choice stands in the report."""
+    summaries = []
+    for servers in ("refuse", "queue"):
+        out = tmp_path / servers
+        short = ("--scale", 20, "--start-seconds", 7200)
+        assert run("replay", *SHORT, *short, "--servers", servers, "--out", out) == 0
+        summaries.append(json.loads((out / "summary.json").read_text()))
+        assert servers in (out / "report.html").read_text()
+    refusing, queueing = summaries
+    assert refusing["p99_seconds"] < 2.5 < queueing["p99_seconds"]
+    assert refusing["failed"] > queueing["failed"]
+
+
+def test_every_kind_of_trouble_is_listed_with_a_line_that_can_be_copied(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """`trouble` shows a trouble file that has one entry of each kind."""
+    assert run("trouble") == 0
+    listed = yaml.safe_load(capsys.readouterr().out)["trouble"]
+    assert [entry["what"] for entry in listed] == list(KINDS)
 
 
 def test_equal_seeds_leave_equal_decisions(tmp_path: Path) -> None:
@@ -151,6 +202,22 @@ def test_every_command_teaches_itself_with_an_example(
     assert f"example:\n  python -m twin {command}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("command", ["replay", "compare"])
+def test_the_help_tells_what_each_policy_of_the_loop_does(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the table's words."""
+    assert run(command, "--help") == 0
+    told = capsys.readouterr().out
+    for policy, rules in POLICIES.items():
+        assert re.search(rf"^  {policy} +{re.escape(rules.words)}$", told, re.MULTILINE), policy
+
+
+def test_no_baseline_has_the_name_of_a_policy_of_the_loop() -> None:
+    """A name stands for one way to steer."""
+    assert not BASELINES.keys() & POLICIES.keys()
+
+
 def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     """What there is stands in the first help, and nothing else."""
     assert run("--help") == 0
@@ -184,6 +251,13 @@ def test_the_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> Non
         (["--clip", "0"], ["clip: 0", "valid: 1 or more"]),
         (["--start-seconds", "0"], ["start-seconds: 0", "valid: a number above 0"]),
         (["--seed", "-1"], ["seed: -1", "valid: a whole number of 0 or more"]),
+        (["--retries", "-1"], ["retries: -1", "valid: a whole number of 0 or more"]),
+        (["--servers", "lie"], ["--servers", "lie", "refuse", "queue"]),
+        (["--trouble", "nowhere.yaml"], ["nowhere.yaml: No such file", "valid: a YAML file"]),
+        (
+            ["--trouble", FLEET],
+            ["fleet.yaml: the file: keys fleet", "valid: a YAML file"],
+        ),
         (["--out", FLEET], ["out:", "fleet.yaml is a file", "valid: a folder"]),
         (["--colour", "red"], ["--colour"]),
     ],
@@ -306,7 +380,7 @@ def test_a_missing_name_of_the_account_is_asked_for(
     ("flag", "value", "valid"),
     [
         ("--scenarios", "D9", "valid: D2m"),
-        ("--policies", "hope", "valid: equal"),
+        ("--policies", "hope", "valid: equal-shares"),
         ("--seeds", "0", "1 or more"),
         ("--histories", "-1", "0 or more"),
     ],
@@ -359,3 +433,4 @@ def test_the_demo_runs_on_the_shipped_trace_where_no_recorded_one_is(
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["minutes"] == 345
     assert summary["launches_refused"] > 0
+    assert [phase["name"] for phase in summary["phases"]] == ["before", "node-dead@45"]

@@ -9,7 +9,7 @@ import pytest
 from control_lambda.core.fleet import Fleet, fleet_from_json, parse_fleet
 from control_lambda.core.model import EvidenceKind
 from twin.cloud.embedded import BEGINNING, Cloud, serve_forever, start
-from twin.world.nodes import Nodes
+from twin.world.nodes import ZONES, Nodes
 
 G5 = {"service_seconds": 0.6, "throughput_rpm": 90, "latency_seconds": 0.68, "start_seconds": 300}
 MARKETS = [
@@ -186,7 +186,7 @@ def test_an_event_invocation_is_kept_for_whoever_plays_lambda(cloud: Cloud) -> N
     answer = cloud.client("lambda").invoke(
         FunctionName=function, InvocationType="Event", Payload=json.dumps(payload)
     )
-    assert answer["StatusCode"] == 202
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
     assert cloud.invocations() == [payload]
     assert cloud.invocations() == []
 
@@ -201,11 +201,12 @@ def test_an_invocation_of_another_function_is_refused(cloud: Cloud) -> None:
 
 
 def test_a_refused_launch_is_an_event_of_auto_scaling(cloud: Cloud) -> None:
-    """It names the group and tells the reason in the words of AWS, once."""
+    """It names the group and the zone and tells the reason in the words of AWS, once for each zone."""
     cloud.provision(FLEET)
     cloud.set_capacity("g5-on-demand", 0)
     cloud.nodes.set_desired("g5-on-demand", 1, cloud.time)
-    (event,) = cloud.events()
+    event, *others = cloud.events()
+    assert [other["detail"]["Details"]["Availability Zone"] for other in others] == list(ZONES[1:])
     assert (event["source"], event["detail-type"]) == ("aws.autoscaling", "EC2 Instance Launch Unsuccessful")
     assert event["time"] == "2024-01-01T00:00:00Z"
     assert event["detail"]["AutoScalingGroupName"].startswith("eks-g5-on-demand-")

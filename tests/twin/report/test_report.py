@@ -12,7 +12,7 @@ from control_lambda.core.model import Mode, Reason, State
 from control_lambda.core.reasons import Code
 from control_lambda.core.record import DecisionRecord, Write, record_without_fleet
 from twin.report.charts import Axis, figure, unit_colours
-from twin.report.charts.layout import capacity_bands
+from twin.report.charts.layout import capacity_bands, trouble_bands
 from twin.report.figures import headline
 from twin.report.report import SHOWN_DECISIONS, report
 from twin.report.results import DECISIONS, Minutes, Result, load, save
@@ -267,6 +267,17 @@ def test_capacity_mode_is_banded_from_its_first_to_its_last_tick() -> None:
     modes = [(1, cost), (2, capacity), (3, capacity), (5, cost), (7, capacity)]
     records = [make_record(minute, mode) for minute, mode in modes]
     assert list(capacity_bands(Axis(make_minutes(), make_fleet()), records)) == [(2, 5), (7, 60)]
+
+
+def test_trouble_is_banded_over_the_phases_that_name_it() -> None:
+    """A band is drawn through the panels, with the trouble's name where it begins."""
+    names = [("before", 0, 10), ("a@10", 10, 20), ("a@10+b@20", 20, 30), ("b@20", 30, 40), ("after", 40, 60)]
+    phases = [{"name": name, "from": begin, "to": end} for name, begin, end in names]
+    assert trouble_bands(phases) == {"a@10": (10, 30), "b@20": (20, 40)}
+    drawn = figure(Axis(make_minutes(), make_fleet()), [], phases)["layout"]
+    plain = make_figure()["layout"]
+    assert len(drawn["shapes"]) == len(plain["shapes"]) + 2 * 5
+    assert {"a@10", "b@20"} <= {label["text"] for label in drawn["annotations"]}
 
 
 def test_minutes_of_another_length_are_refused() -> None:

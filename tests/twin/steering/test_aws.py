@@ -24,6 +24,7 @@ from twin.steering.replay import Run
 from twin.steering.steering import WorldPorts, the_decision
 from twin.world.nodes import Event
 from twin.world.trace import CapacityTrace, Demand, DemandOptions, PriceTrace
+from twin.world.trouble import Trouble
 from twin.world.world import EPOCH, Scenario, World
 
 MINUTES = 120
@@ -138,10 +139,11 @@ def deliver(steering: AwsSteering, ports: WorldPorts, announced: Sequence[Event]
 def snapshots(scenario: Scenario, failing: Failing = nothing_fails) -> Iterator[tuple[Snapshot, Snapshot]]:
     """What both ways show of one world, minute by minute, while it is steered through AWS."""
     world = World(scenario)
-    ports = WorldPorts(world, failing)
+    ports = WorldPorts(world, world.failing if scenario.trouble.entries else failing)
     with closing(AwsSteering(world)) as steering:
         for action in ACTIONS:
-            steering.cloud.fail(action, failing(action) or "", -1 if failing(action) else 0)
+            code = failing(action, "")
+            steering.cloud.fail(action, code or "", -1 if code else 0)
         for _ in range(scenario.demand.minutes):
             world.begin_minute()
             announced = world.events()
@@ -181,15 +183,43 @@ ACTIONS: Final = (
 @pytest.mark.parametrize("action", ACTIONS)
 def test_an_action_that_fails_leaves_both_ways_with_the_same_snapshot(action: str) -> None:
     """And with the same words about it."""
-    minutes = 6
+    minutes, told = 8, set[str]()
     limits = dict.fromkeys((NEURON_SPOT, NEURON, GPU_SPOT), [1] * minutes)
 
-    def failing(called: str) -> str | None:
+    def failing(called: str, _: str) -> str | None:
         return "InternalFailure" if called == action else None
 
     for ours, theirs in snapshots(scenario_of(TWINS, minutes, limits, PriceTrace({})), failing):
         assert canonical(ours) == canonical(theirs)
-    assert any("InternalFailure" in failure for failure in ours.failures)
+        told.update(ours.failures)
+    assert any(failure.endswith(": InternalFailure") for failure in told)
+
+
+TROUBLES: Final = (
+    {"at": 1, "minutes": 9, "what": "node-errors", "pool": NEURON, "nodes": 1, "share": 0.5},
+    {"at": 2, "what": "node-dead", "pool": GPU, "nodes": 1},
+    {"at": 2, "minutes": 2, "what": "group-status", "pool": NEURON_SPOT, "status": "DEGRADED"},
+    {"at": 10, "what": "group-max", "pool": NEURON_SPOT, "nodes": 2},
+    {"at": 3, "what": "group-suspended", "pool": NEURON, "by": "aws"},
+    {"at": 4, "minutes": 3, "what": "zone-refuses", "pool": GPU_SPOT, "zones": ["us-east-1a"]}
+    | {"kind": "shortage"},
+    {"at": 5, "what": "group-deleted", "pool": GPU},
+    {"at": 8, "minutes": 1, "what": "api-fails", "action": "DescribeTargetHealth"}
+    | {"code": "Throttling", "share": 1},
+)
+
+
+def test_trouble_shows_alike_both_ways() -> None:
+    """Zones, health, anomalies, limits, suspensions, statuses, groups that are gone and calls that fail."""
+    minutes = 13
+    trouble = Trouble.parse({"trouble": list(TROUBLES)}, TWINS, minutes)
+    nodes, pools = set(), set()
+    for ours, theirs in snapshots(replace(scenario_of(TWINS, minutes, {}, PriceTrace({})), trouble=trouble)):
+        assert canonical(ours) == canonical(theirs)
+        pools |= {(signals.status, signals.launch_suspended.value) for signals in ours.pools.values()}
+        nodes |= {node.target.value for signals in ours.pools.values() for node in signals.nodes.values()}
+    assert {"healthy", "unhealthy", "initial"} <= nodes
+    assert {("DEGRADED", ""), ("DELETED", ""), ("ACTIVE", "aws")} <= pools
 
 
 def test_prices_that_aws_cannot_quote_are_refused() -> None:

@@ -77,7 +77,7 @@ def test_equal_shares_go_to_units_with_a_ready_node_alone() -> None:
     """A unit that lost its nodes gets no weight; the others share equally."""
     short = {"trn1-neuron-on-demand": [0]}
     world = world_of(PAPER, [300] * 10, short)
-    steer("equal", world, 6)
+    steer("equal-shares", world, 6)
     assert world.weights["trn1-neuron"] == 0
     others = [weight for unit, weight in world.weights.items() if unit != "trn1-neuron"]
     assert max(others) - min(others) <= 1
@@ -87,7 +87,7 @@ def test_equal_shares_go_to_units_with_a_ready_node_alone() -> None:
 def test_equal_sizes_every_unit_for_its_share() -> None:
     """ceil(demand / 5 · service_seconds / 60 / 0.7) nodes, at least one."""
     world = world_of(PAPER, [900] * 10)
-    steer("equal", world, 6)
+    steer("equal-shares", world, 6)
     expected = {
         f"{unit.name}-on-demand": ceil(900 / 5 * unit.profile.service_seconds / 60 / 0.7)
         for unit in PAPER.units

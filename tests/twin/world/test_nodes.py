@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import EvidenceKind
-from twin.world.nodes import DRAIN_SECONDS, NOTICE_SECONDS, RETRY_SECONDS, Interrupted, Nodes, Refused
+from twin.world.nodes import (
+    DRAIN_SECONDS,
+    NOTICE_SECONDS,
+    RETRY_SECONDS,
+    ZONES,
+    Interrupted,
+    Nodes,
+    Refused,
+)
 
 FLEET: Fleet = parse_fleet(
     {
@@ -36,6 +44,11 @@ FLEET: Fleet = parse_fleet(
     }
 )
 STEADY, SPOT = "gpu-on-demand", "gpu-spot"
+
+
+def refused_everywhere(pool: str, at: float, kind: EvidenceKind = EvidenceKind.SHORTAGE) -> list[Refused]:
+    """What a pool without capacity tells: each of its zones refuses."""
+    return [Refused(pool, at, kind, zone) for zone in ZONES]
 
 
 def started(pool: str, count: int) -> Nodes:
@@ -90,7 +103,7 @@ def test_a_pool_without_capacity_refuses_the_launch_and_is_asked_again_every_min
     nodes.set_capacity(STEADY, 1, 0.0)
     nodes.set_desired(STEADY, 3, 5.0)
     nodes.advance(5.0 + 2 * RETRY_SECONDS)
-    refused = [Refused(STEADY, 5.0 + k * RETRY_SECONDS, EvidenceKind.SHORTAGE) for k in range(3)]
+    refused = [item for k in range(3) for item in refused_everywhere(STEADY, 5.0 + k * RETRY_SECONDS)]
     assert nodes.drain_events() == refused
     assert nodes.refusals(STEADY) == refused
     assert nodes.drain_events() == []
@@ -127,7 +140,7 @@ def test_a_refusal_says_the_kind_that_was_chosen() -> None:
     nodes.set_refusal(STEADY, EvidenceKind.QUOTA)
     nodes.set_capacity(STEADY, 0, 0.0)
     nodes.set_desired(STEADY, 1, 0.0)
-    assert nodes.drain_events() == [Refused(STEADY, 0.0, EvidenceKind.QUOTA)]
+    assert nodes.drain_events() == refused_everywhere(STEADY, 0.0, EvidenceKind.QUOTA)
 
 
 def test_shrinking_drains_the_oldest_nodes_and_bills_them_until_they_are_gone() -> None:
@@ -165,7 +178,7 @@ def test_a_spot_pool_that_loses_capacity_has_its_oldest_nodes_interrupted() -> N
     assert len(nodes.ready(SPOT)) == 3
     nodes.advance(60.0 + NOTICE_SECONDS)
     assert nodes.ready(SPOT) == others
-    assert nodes.drain_events() == [Refused(SPOT, 180.0, EvidenceKind.SHORTAGE)]
+    assert nodes.drain_events() == refused_everywhere(SPOT, 180.0)
     assert nodes.desired(SPOT) == 3
 
 
@@ -248,7 +261,7 @@ def test_events_of_several_pools_come_in_the_order_of_time() -> None:
     nodes.advance(200.0)
     times = [event.at for event in nodes.drain_events()]
     assert times == sorted(times)
-    assert len(times) == 7
+    assert len(times) == 7 * len(ZONES)
 
 
 def test_cost_is_billed_node_time_at_the_price_per_hour() -> None:

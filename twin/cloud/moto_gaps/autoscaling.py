@@ -1,8 +1,9 @@
 """Gap: the Auto Scaling groups behind EKS node groups.
 
 Moto names such a group but does not create it, and its scaling activities are always empty. Restored:
-groups whose instances are the pool's nodes, found by name or tag; SetDesiredCapacity within the group's
-limits; suspended launches; refused launches as failed scaling activities with the texts of AWS.
+groups over three zones whose instances are the pool's nodes, found by name or tag; SetDesiredCapacity within
+the group's limits; nodes that are terminated by id; suspended processes with their reasons; refused launches
+as failed scaling activities with the texts of AWS.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,19 +14,20 @@ from control_lambda.core.names import CLUSTER_TAG, NODE_GROUP_TAG
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.launch_failures import activity
 from twin.cloud.moto_gaps.protocol import (
-    ZONE,
     AwsError,
     Operation,
     Parameters,
     Result,
+    iso,
     not_implemented,
     page,
     refuse_unknown,
+    stable_id,
 )
-from twin.world.nodes import Node
+from twin.world.nodes import LAUNCH, REBALANCE, ZONES, CallRefusedError, Node
 
 PAGE: Final = 100  # the most records that Auto Scaling answers with
-LAUNCH: Final = "Launch"
+PROCESSES: Final = (LAUNCH, REBALANCE)  # those that the cloud knows
 
 
 class AutoScaling:
@@ -45,6 +47,7 @@ class AutoScaling:
             "ResumeProcesses": self.resume_processes,
             "SetDesiredCapacity": self.set_desired_capacity,
             "SuspendProcesses": self.suspend_processes,
+            "TerminateInstanceInAutoScalingGroup": self.terminate_instance,
         }
 
     def describe_auto_scaling_groups(self, parameters: Parameters) -> Result:
@@ -55,7 +58,9 @@ class AutoScaling:
         pools = [
             pool
             for name, pool in self._deployment.pool_of_group.items()
-            if (not names or name in names) and self._matches(pool, parameters.get("Filters", ()))
+            if (not names or name in names)
+            and self._deployment.nodes.exists(pool.name)
+            and self._matches(pool, parameters.get("Filters", ()))
         ]
         size = min(int(parameters.get("MaxRecords", 50)), PAGE)
         shown, token = page(pools, parameters.get("NextToken"), size, "InvalidNextToken")
@@ -72,22 +77,60 @@ class AutoScaling:
         )
         pool = self._pool(parameters["AutoScalingGroupName"])
         desired = int(parameters["DesiredCapacity"])
-        limits = self._deployment.limits[pool.name]
-        if desired < limits.min:
-            raise _invalid_size(desired, f"below min value {limits.min}")
-        if desired > limits.max:
-            raise _invalid_size(desired, f"above max value {limits.max}")
-        self._deployment.nodes.set_desired(pool.name, desired, self._deployment.time)
+        least = self._deployment.minimum[pool.name]
+        if desired < least:
+            raise AwsError(
+                "ValidationError",
+                f"New SetDesiredCapacity value {desired} is below min value {least} "
+                "for the AutoScalingGroup.",
+            )
+        try:
+            self._deployment.nodes.set_desired(pool.name, desired, self._deployment.time)
+        except CallRefusedError as error:
+            raise AwsError(error.code, error.message) from None
         return {}
 
+    def terminate_instance(self, parameters: Parameters) -> Result:
+        """Have one node leave, and with it its place where ShouldDecrementDesiredCapacity says so.
+
+        Raises:
+            AwsError: ValidationError for an instance that no group holds.
+        """
+        known = ("InstanceId", "ShouldDecrementDesiredCapacity")
+        refuse_unknown(parameters, "TerminateInstanceInAutoScalingGroup", *known)
+        deployment, node = self._deployment, parameters["InstanceId"]
+        group = next((item.pool for item in deployment.existing() if item.id == node), "")
+        try:
+            decrement = bool(parameters["ShouldDecrementDesiredCapacity"])
+            deployment.nodes.terminate(node, decrement, deployment.time)
+        except CallRefusedError as error:
+            raise AwsError(error.code, error.message) from None
+        at = iso(deployment.time)
+        return {
+            "Activity": {
+                "ActivityId": stable_id(node, deployment.time),
+                "AutoScalingGroupName": deployment.group(group),
+                "Description": f"Terminating EC2 instance: {node}",
+                "Cause": f"At {at} instance {node} was taken out of service in response to a user request.",
+                "StartTime": deployment.time,
+                "StatusCode": "InProgress",
+                "Progress": 0,
+            }
+        }
+
     def suspend_processes(self, parameters: Parameters) -> Result:
-        """Suspend the group's launches, as AWS does by itself when they have failed for about a day."""
-        self._deployment.nodes.suspend(self._launching_pool(parameters))
+        """Suspend processes of the group, as AWS does by itself when launches have failed for about a day."""
+        pool = self._pool(parameters["AutoScalingGroupName"]).name
+        time = self._deployment.time
+        for process in _processes(parameters):
+            self._deployment.nodes.suspend(pool, process, f"User suspended at {iso(time)}", time)
         return {}
 
     def resume_processes(self, parameters: Parameters) -> Result:
-        """Let the group launch again."""
-        self._deployment.nodes.resume(self._launching_pool(parameters))
+        """Let processes of the group run again."""
+        pool = self._pool(parameters["AutoScalingGroupName"]).name
+        for process in _processes(parameters):
+            self._deployment.nodes.resume(pool, process, self._deployment.time)
         return {}
 
     def describe_scaling_activities(self, parameters: Parameters) -> Result:
@@ -99,23 +142,16 @@ class AutoScaling:
         name = parameters.get("AutoScalingGroupName")
         pools = [self._pool(name)] if name else deployment.fleet.pools
         refusals = [refusal for pool in pools for refusal in deployment.nodes.refusals(pool.name)]
-        refusals.sort(key=lambda refusal: refusal.at, reverse=True)
+        refusals = sorted(refusals, key=lambda refusal: refusal.at)[::-1]
         size = min(int(parameters.get("MaxRecords", PAGE)), PAGE)
         shown, token = page(refusals, parameters.get("NextToken"), size, "InvalidNextToken")
         return {"Activities": [activity(deployment, refusal) for refusal in shown], "NextToken": token}
 
     def _pool(self, group: str) -> Pool:
         pool = self._deployment.pool_of_group.get(group)
-        if pool is None:
+        if pool is None or not self._deployment.nodes.exists(pool.name):
             raise AwsError("ValidationError", f"AutoScalingGroup name not found - {group}")
         return pool
-
-    def _launching_pool(self, parameters: Parameters) -> str:
-        pool = self._pool(parameters["AutoScalingGroupName"])
-        processes = parameters.get("ScalingProcesses") or [LAUNCH]
-        if processes != [LAUNCH]:
-            raise not_implemented(f"processes {', '.join(processes)}; only {LAUNCH}")
-        return pool.name
 
     def _tags(self, pool: Pool) -> Mapping[str, str]:
         return {CLUSTER_TAG: self._deployment.cluster, NODE_GROUP_TAG: pool.name}
@@ -126,21 +162,22 @@ class AutoScaling:
 
     def _group(self, pool: Pool) -> Result:
         deployment = self._deployment
-        name, limits = deployment.group(pool.name), deployment.limits[pool.name]
-        nodes = deployment.nodes
-        suspended = {"ProcessName": LAUNCH, "SuspensionReason": "User suspended"}
+        name, nodes = deployment.group(pool.name), deployment.nodes
         return {
             "AutoScalingGroupName": name,
             "AutoScalingGroupARN": deployment.group_arn(pool.name),
-            "MinSize": limits.min,
-            "MaxSize": limits.max,
+            "MinSize": deployment.minimum[pool.name],
+            "MaxSize": nodes.maximum(pool.name),
             "DesiredCapacity": nodes.desired(pool.name),
             "DefaultCooldown": 300,
-            "AvailabilityZones": [ZONE],
+            "AvailabilityZones": list(ZONES),
             "HealthCheckType": "EC2",
             "CreatedTime": 0,
             "Instances": [self._instance(pool, node) for node in nodes.existing(pool.name)],
-            "SuspendedProcesses": [suspended] if nodes.suspended(pool.name) else [],
+            "SuspendedProcesses": [
+                {"ProcessName": process, "SuspensionReason": reason}
+                for process, reason in nodes.suspensions(pool.name).items()
+            ],
             "Tags": [
                 {"ResourceId": name, "ResourceType": "auto-scaling-group", "PropagateAtLaunch": True}
                 | {"Key": key, "Value": value}
@@ -152,22 +189,20 @@ class AutoScaling:
         return {
             "InstanceId": node.id,
             "InstanceType": self._deployment.fleet.unit_of[pool.name].instance_type,
-            "AvailabilityZone": ZONE,
-            "LifecycleState": self._lifecycle_state(node),
+            "AvailabilityZone": node.zone,
+            "LifecycleState": node.lifecycle(self._deployment.time),
             "HealthStatus": "Healthy",
             "ProtectedFromScaleIn": False,
         }
 
-    def _lifecycle_state(self, node: Node) -> str:
-        if not node.is_member(self._deployment.time):
-            return "Terminating"
-        return "Pending" if self._deployment.is_pending(node) else "InService"
 
-
-def _invalid_size(desired: int, why: str) -> AwsError:
-    return AwsError(
-        "ValidationError", f"New SetDesiredCapacity value {desired} is {why} for the AutoScalingGroup."
-    )
+def _processes(parameters: Parameters) -> Sequence[str]:
+    """The processes that a call names; all that the cloud knows when it names none."""
+    processes: Sequence[str] = parameters.get("ScalingProcesses") or PROCESSES
+    for process in processes:
+        if process not in PROCESSES:
+            raise not_implemented(f"the process {process}; only {', '.join(PROCESSES)}")
+    return processes
 
 
 def _tag_filter_admits(tags: Mapping[str, str], name: str, values: Sequence[str]) -> bool:

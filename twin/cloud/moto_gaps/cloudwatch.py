@@ -2,7 +2,8 @@
 
 Moto keeps one datum per sample and rescans all of them, has no percentiles, and answers metric math with
 nothing. Restored: statistics and percentiles from minute buckets, metric math, the load balancer's metrics
-in a minute's datum that is late by two minutes and absent when there is nothing to report.
+in a minute's datum that is late by two minutes, or as trouble has it, and absent when there is nothing to
+report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from control_lambda.core.names import LOAD_BALANCER_NAMESPACE
+from control_lambda.core.names import LOAD_BALANCER_NAMESPACE, TARGET_GROUP
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.metric_math import Values, evaluate
 from twin.cloud.moto_gaps.minutes import MINUTE, Minutes, Series, minute_of, series
@@ -23,9 +24,10 @@ from twin.cloud.moto_gaps.protocol import (
     not_implemented,
     refuse_unknown,
 )
-from twin.world.metrics import LATE_SECONDS
+from twin.world.metrics import LATE_SECONDS, Visibility, partial
 
 MAX_QUERIES: Final = 500
+SUMS: Final = frozenset({"Sum", "SampleCount"})
 MAX_POINTS: Final = 100_800
 
 
@@ -35,6 +37,7 @@ class CloudWatch:
     service = "cloudwatch"
 
     def __init__(self, deployment: Deployment, minutes: Minutes) -> None:
+        self.visibility = Visibility()
         self._deployment = deployment
         self._minutes = minutes
 
@@ -109,8 +112,21 @@ class CloudWatch:
             value = bucket.statistic(wanted["Stat"])
             if value is None:
                 raise _invalid(f"The value {wanted['Stat']} for parameter Stat is not supported.")
-            values[minute] = value
+            seen = self._seen(key, minute, wanted["Stat"], value)
+            if seen is not None:
+                values[minute] = seen
         return values
+
+    def _seen(self, key: Series, minute: int, statistic: str, value: float) -> float | None:
+        """The statistic as it is seen now; None: not yet, or never."""
+        if key.namespace != LOAD_BALANCER_NAMESPACE or not self.visibility.disturbances:
+            return value
+        group = dict(key.dimensions).get(TARGET_GROUP)
+        unit = None if group is None else self._deployment.unit_of_group(group)
+        share = self.visibility.share(key.metric, unit, minute, self._deployment.time)
+        if share == 0:
+            return None
+        return partial(value, share) if statistic in SUMS else value
 
 
 def _window(parameters: Parameters) -> Sequence[int]:

@@ -2,23 +2,11 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
-from control_lambda.core.fleet import MAX_NODES, Fleet, Pool
+from control_lambda.core.fleet import Fleet, Pool
 from control_lambda.core.names import LOAD_BALANCER, TARGET_GROUP
 from twin.cloud.moto_gaps.protocol import REGION, stable_id
 from twin.world.nodes import Node, Nodes
-
-# An instance is Pending until EC2 reports it running, about half a minute after its launch.
-PENDING_SECONDS: Final = 30.0
-
-
-@dataclass(slots=True)
-class Limits:
-    """How few and how many nodes an Auto Scaling group takes; the stack declares 0 and EKS's limit."""
-
-    min: int = 0
-    max: int = MAX_NODES
 
 
 @dataclass(slots=True)
@@ -26,7 +14,8 @@ class Deployment:
     """One fleet in one account.
 
     A node group is named as its pool. `target_groups` maps a unit to its target group's ARN,
-    `busy_until` a pool to when its node group is ACTIVE again.
+    `busy_until` a pool to when its node group is ACTIVE again, `minimum` a pool to its group's MinSize, which
+    the stack declares as 0.
     """
 
     account: str
@@ -35,12 +24,12 @@ class Deployment:
     cluster: str
     target_groups: Mapping[str, str]
     load_balancer: str
-    limits: dict[str, Limits] = field(init=False)
+    minimum: dict[str, int] = field(init=False)
     busy_until: dict[str, float] = field(init=False, default_factory=dict)
     pool_of_group: Mapping[str, Pool] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.limits = {pool.name: Limits() for pool in self.fleet.pools}
+        self.minimum = {pool.name: 0 for pool in self.fleet.pools}
         self.pool_of_group = {self.group(pool.name): pool for pool in self.fleet.pools}
 
     @property
@@ -72,7 +61,12 @@ class Deployment:
 
     def is_busy(self, pool: str) -> bool:
         """Whether the pool's node group is UPDATING."""
-        return self.time < self.busy_until.get(pool, self.time)
+        return self.status(pool) == "UPDATING"
+
+    def status(self, pool: str) -> str:
+        """What EKS says about the pool's node group."""
+        updating = self.time < self.busy_until.get(pool, self.time)
+        return "UPDATING" if updating else self.nodes.status(pool)
 
     def hosts(self, unit: str) -> list[Node]:
         """The unit's nodes, of all its pools, that are registered or draining as targets."""
@@ -90,6 +84,11 @@ class Deployment:
         group = self.target_groups[unit].rpartition(":")[2]
         return {LOAD_BALANCER: metric_dimension(self.load_balancer), TARGET_GROUP: group}
 
+    def unit_of_group(self, dimension: str) -> str | None:
+        """The unit whose target group has that metric dimension; None: no unit's has."""
+        arns = self.target_groups.items()
+        return next((unit for unit, arn in arns if arn.rpartition(":")[2] == dimension), None)
+
     def existing(self) -> Iterator[Node]:
         """Every node that EC2 still shows."""
         for pool in self.fleet.pools:
@@ -97,7 +96,7 @@ class Deployment:
 
     def is_pending(self, node: Node) -> bool:
         """Whether EC2 has not reported the node running yet."""
-        return self.time < min(node.ready_at, node.launched_at + PENDING_SECONDS)
+        return node.lifecycle(self.time) == "Pending"
 
 
 def metric_dimension(load_balancer: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from control_lambda.core.names import CLUSTER_TAG, NODE_GROUP_TAG
 from twin.cloud.moto_gaps.deployment import Deployment, address
-from twin.cloud.moto_gaps.prices import Prices
+from twin.cloud.moto_gaps.prices import Prices, quoted
 from twin.cloud.moto_gaps.protocol import ZONE, AwsError, Operation, Parameters, Result, page, refuse_unknown
 from twin.world.nodes import Node
 
@@ -86,7 +86,7 @@ class Ec2:
             {
                 "InstanceType": instance_type,
                 "ProductDescription": PRODUCT,
-                "SpotPrice": f"{price:.6f}",
+                "SpotPrice": quoted(price, 6),
                 "Timestamp": at,
                 "AvailabilityZone": ZONE,
             }
@@ -117,7 +117,7 @@ class Ec2:
             "InstanceId": node.id,
             "InstanceType": deployment.fleet.unit_of[node.pool].instance_type,
             "LaunchTime": node.launched_at,
-            "Placement": {"AvailabilityZone": ZONE},
+            "Placement": {"AvailabilityZone": node.zone},
             "PrivateIpAddress": address(node),
             "State": {"Code": 0, "Name": "pending"} if pending else {"Code": 16, "Name": "running"},
             "Tags": [{"Key": key, "Value": value} for key, value in tags.items()],

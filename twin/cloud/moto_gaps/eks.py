@@ -1,10 +1,10 @@
 """Gap: the cluster and its node groups.
 
 Moto's node groups accept a desired size above the maximum, are ACTIVE at once, always healthy, and name an
-Auto Scaling group that does not exist. Restored: node groups over the pools' groups; UPDATING while one is
-busy, when every update is refused as ResourceInUseException; the health issue AsgInstanceLaunchFailures
-with the text of AWS while launches are refused. The cluster is answered here too, since moto takes half a
-second to create one.
+Auto Scaling group that does not exist. Restored: node groups over the pools' groups, which may be gone; their
+statuses, UPDATING while one is busy, when every update is refused as ResourceInUseException; the health issue
+AsgInstanceLaunchFailures with the text of AWS while launches are refused. The cluster is answered here too,
+since moto takes half a second to create one.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from control_lambda.core.fleet import MAX_NODES, Pool
 from control_lambda.core.names import CLUSTER_TAG, NODE_GROUP_TAG
-from twin.cloud.moto_gaps.deployment import Deployment, Limits
+from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.launch_failures import SUBNET, status_message
 from twin.cloud.moto_gaps.protocol import (
     REGION,
@@ -30,11 +30,6 @@ PAGE: Final = 100
 ISSUE_SECONDS: Final = 300.0
 # A size update takes EKS about a minute, during which the group takes no other.
 UPDATE_SECONDS: Final = 60.0
-AMI_TYPES: Final[Mapping[str, str]] = {
-    "neuron": "AL2023_x86_64_NEURON",
-    "nvidia": "AL2023_x86_64_NVIDIA",
-    "cpu": "AL2023_x86_64_STANDARD",
-}
 
 
 class Eks:
@@ -65,7 +60,8 @@ class Eks:
     def list_nodegroups(self, parameters: Parameters) -> Result:
         """The names of the cluster's node groups, in pages."""
         self._check_cluster(parameters["clusterName"])
-        names = [pool.name for pool in self._deployment.fleet.pools]
+        pools = self._deployment.fleet.pools
+        names = [pool.name for pool in pools if self._deployment.nodes.exists(pool.name)]
         size = int(parameters.get("maxResults", PAGE))
         shown, token = page(names, parameters.get("nextToken"), size, "InvalidParameterException")
         return {"nodegroups": list(shown), "nextToken": token}
@@ -92,7 +88,8 @@ class Eks:
         current = self._scaling(pool)
         wanted = {**current, **parameters.get("scalingConfig", {})}
         _check_sizes(wanted)
-        deployment.limits[pool.name] = Limits(wanted["minSize"], wanted["maxSize"])
+        deployment.minimum[pool.name] = wanted["minSize"]
+        deployment.nodes.set_maximum(pool.name, wanted["maxSize"], deployment.time)
         deployment.nodes.set_desired(pool.name, wanted["desiredSize"], deployment.time)
         deployment.busy_until[pool.name] = deployment.time + UPDATE_SECONDS
         return {"update": self._update(pool, wanted)}
@@ -100,7 +97,7 @@ class Eks:
     def _pool(self, parameters: Parameters) -> Pool:
         self._check_cluster(parameters["clusterName"])
         pool = self._deployment.fleet.pool_named.get(parameters["nodegroupName"])
-        if pool is None:
+        if pool is None or not self._deployment.nodes.exists(pool.name):
             name = parameters["nodegroupName"]
             raise AwsError("ResourceNotFoundException", f"No node group found for name: {name}.", 404)
         return pool
@@ -110,9 +107,12 @@ class Eks:
             raise AwsError("ResourceNotFoundException", f"No cluster found for name: {cluster}.", 404)
 
     def _scaling(self, pool: Pool) -> dict[str, int]:
-        limits = self._deployment.limits[pool.name]
-        desired = self._deployment.nodes.desired(pool.name)
-        return {"minSize": limits.min, "maxSize": limits.max, "desiredSize": desired}
+        nodes = self._deployment.nodes
+        return {
+            "minSize": self._deployment.minimum[pool.name],
+            "maxSize": nodes.maximum(pool.name),
+            "desiredSize": nodes.desired(pool.name),
+        }
 
     def _nodegroup(self, pool: Pool) -> dict[str, Any]:
         deployment = self._deployment
@@ -123,11 +123,10 @@ class Eks:
             "nodegroupName": pool.name,
             "nodegroupArn": f"{arn}/{identity}",
             "clusterName": deployment.cluster,
-            "status": "UPDATING" if deployment.is_busy(pool.name) else "ACTIVE",
+            "status": deployment.status(pool.name),
             "capacityType": "SPOT" if pool.market == "spot" else "ON_DEMAND",
             "scalingConfig": self._scaling(pool),
             "instanceTypes": [unit.instance_type],
-            "amiType": AMI_TYPES[unit.accelerator],
             "subnets": [SUBNET],
             "resources": {"autoScalingGroups": [{"name": deployment.group(pool.name)}]},
             "health": {"issues": self._issues(pool)},

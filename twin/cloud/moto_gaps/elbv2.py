@@ -2,8 +2,9 @@
 
 Moto takes any weight, any number of target groups and any listener action's ARNs, and every target is
 healthy. Restored: weights 0 to 999, at most five target groups, existing target groups only;
-DescribeTargetHealth from the pools' nodes: `initial` while a node starts, `healthy` while it is ready,
-`draining` while it leaves, `unused` in a target group that no rule forwards to.
+DescribeTargetHealth from the pools' nodes: `initial` while a node starts, then `healthy` or `unhealthy`,
+`draining` while it leaves, `unused` in a target group that no rule forwards to; and which healthy targets are
+anomalous.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,6 @@ from control_lambda.core.fleet import MAX_UNITS
 from twin.cloud.moto_gaps.deployment import Deployment, address
 from twin.cloud.moto_gaps.protocol import (
     REGION,
-    ZONE,
     AwsError,
     Operation,
     Parameters,
@@ -38,6 +38,15 @@ DRAINING: Final[Result] = {
     "Reason": "Target.DeregistrationInProgress",
     "Description": "Target deregistration is in progress",
 }
+UNHEALTHY: Final[Result] = {
+    "State": "unhealthy",
+    "Reason": "Target.FailedHealthChecks",
+    "Description": "Health checks failed",
+}
+HEALTH: Final[Mapping[str, Result]] = {
+    str(health["State"]): health for health in (HEALTHY, INITIAL, DRAINING, UNHEALTHY)
+}
+ANOMALIES: Final = "AnomalyDetection"
 UNUSED: Final[Result] = {
     "State": "unused",
     "Reason": "Target.NotInUse",
@@ -90,9 +99,18 @@ class Elbv2:
         units = [unit for unit, group in self._deployment.target_groups.items() if group == arn]
         if not units:
             raise _no_such_group(arn)
-        health = self._health if arn in _forwarded_to(self._backend) else _unused
-        hosts = self._deployment.hosts(units[0])
-        return {"TargetHealthDescriptions": [_description(node, health(node)) for node in hosts]}
+        time = self._deployment.time
+        states = {node.id: node.target_state(time) for node in self._deployment.hosts(units[0])}
+        hosts = [node for node in self._deployment.hosts(units[0]) if states[node.id] is not None]
+        if arn not in _forwarded_to(self._backend):
+            return {"TargetHealthDescriptions": [_description(node, UNUSED) for node in hosts]}
+        described = [_description(node, HEALTH[states[node.id] or ""]) for node in hosts]
+        if ANOMALIES in parameters.get("Include", ()):
+            healthy = sum(state == "healthy" for state in states.values())
+            for node, target in zip(hosts, described, strict=True):
+                if states[node.id] == "healthy":
+                    target["AnomalyDetection"] = _anomaly(node, time, healthy)
+        return {"TargetHealthDescriptions": described}
 
     @property
     def _backend(self) -> ELBv2Backend:
@@ -111,20 +129,17 @@ class Elbv2:
             if arn not in self._backend.target_groups:
                 raise _no_such_group(arn)
 
-    def _health(self, node: Node) -> Result:
-        time = self._deployment.time
-        if not node.is_member(time):
-            return DRAINING
-        return HEALTHY if node.is_ready(time) else INITIAL
 
-
-def _unused(_: Node) -> Result:
-    return UNUSED
-
-
-def _description(node: Node, health: Result) -> Result:
+def _anomaly(node: Node, time: float, healthy: int) -> Result:
     return {
-        "Target": {"Id": address(node), "Port": PORT, "AvailabilityZone": ZONE},
+        "Result": "anomalous" if node.anomalous(time, healthy) else "normal",
+        "MitigationInEffect": "no",  # the target groups do not route by it
+    }
+
+
+def _description(node: Node, health: Result) -> dict[str, Any]:
+    return {
+        "Target": {"Id": address(node), "Port": PORT, "AvailabilityZone": node.zone},
         "HealthCheckPort": str(PORT),
         "TargetHealth": health,
     }

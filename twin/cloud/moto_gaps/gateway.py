@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from http import HTTPStatus
@@ -85,6 +85,11 @@ ACTIONS_OF_MOTO: Final[Mapping[str, frozenset[str]]] = {
     ),
 }
 
+# Marks the user agent of the clients of tests and tools, which trouble spares.
+TOOL: Final = "twin-tool"
+Trouble = Callable[[str, str, Callable[[], Parameters], str], AwsError | None]
+"""By service, action, the way to the parameters and the SDK's invocation id: the error that answers."""
+
 THROTTLED: Final[Mapping[str, tuple[str, int]]] = {
     "dynamodb": ("ThrottlingException", 400),
     "ec2": ("RequestLimitExceeded", 503),
@@ -149,11 +154,16 @@ class Gateway:
         self.lock = RLock()  # moto's backends and the gaps' state are shared by the server's threads
         self._operations: dict[tuple[str, str], Operation] = {}
         self._faults: dict[str, _Fault] = {}
+        self._trouble: Trouble | None = None
 
     def fill(self, gap: Gap) -> None:
         """Have `gap` answer its operations from now on."""
         for action, operation in gap.operations.items():
             self._operations[gap.service, action] = operation
+
+    def befall(self, trouble: Trouble) -> None:
+        """Ask `trouble` of every call but those of tools whether and how it fails."""
+        self._trouble = trouble
 
     def fail(self, action: str, code: str | None, calls: int) -> None:
         """Answer the next `calls` calls of `action` with the error `code` (None: throttling).
@@ -189,6 +199,7 @@ class Gateway:
             return _failure(call, error)
 
     def _inject_fault(self, call: _Call) -> None:
+        self._inject_trouble(call)
         fault = self._faults.get(call.action)
         if fault is None or fault.calls == 0:
             return
@@ -197,6 +208,15 @@ class Gateway:
             code, status = THROTTLED.get(call.service, THROTTLED_ELSEWHERE)
             raise AwsError(code, "Rate exceeded", status)
         raise AwsError(fault.code, f"{fault.code} was injected into {call.action}.")
+
+    def _inject_trouble(self, call: _Call) -> None:
+        headers = call.request.headers
+        if self._trouble is None or TOOL in headers.get("User-Agent", ""):
+            return
+        invocation = headers.get("amz-sdk-invocation-id", "")
+        error = self._trouble(call.service, call.action, call.parameters, invocation)
+        if error is not None:
+            raise error
 
     def _result(self, call: _Call) -> Result | None:
         operation = self._operations.get((call.service, call.action))

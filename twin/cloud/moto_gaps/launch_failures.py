@@ -6,13 +6,14 @@ User Guide, "Spot Instance interruption notices" and "EC2 instance rebalance rec
 Guide.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS, REFUSAL_KINDS
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.protocol import REGION, ZONE, Result, iso, stable_id
-from twin.world.nodes import Event, Interrupted, Refused
+from twin.world.nodes import ZONES, Event, Interrupted, Refused
 
 SUBNET: Final = "subnet-0fulcrum00000001"
 
@@ -28,7 +29,8 @@ def status_message(deployment: Deployment, refused: Refused) -> str:
     pool = deployment.fleet.pool_named[refused.pool]
     market = "Spot" if pool.market == "spot" else "On-Demand"
     instance_type = deployment.fleet.unit_of[refused.pool].instance_type
-    text = REFUSAL_KINDS[refused.kind].text(pool.market).format(type=instance_type, zone=ZONE, subnet=SUBNET)
+    zone = refused.zone or ZONES[0]
+    text = REFUSAL_KINDS[refused.kind].text(pool.market).format(type=instance_type, zone=zone, subnet=SUBNET)
     return f"Could not launch {market} Instances. {text} Launching EC2 instance failed."
 
 
@@ -45,7 +47,7 @@ def activity(deployment: Deployment, refused: Refused) -> Result:
         "StatusCode": "Failed",
         "StatusMessage": status_message(deployment, refused),
         "Progress": 100,
-        "Details": f'{{"Subnet ID":"{SUBNET}","Availability Zone":"{ZONE}"}}',
+        "Details": json.dumps(_details(refused)),
     }
 
 
@@ -68,7 +70,7 @@ def _launch_unsuccessful(deployment: Deployment, refused: Refused) -> Mapping[st
         "StatusCode": "Failed",
         "AutoScalingGroupName": deployment.group(refused.pool),
         "ActivityId": _activity_id(deployment, refused),
-        "Details": {"Availability Zone": ZONE, "Subnet ID": SUBNET},
+        "Details": _details(refused),
         "RequestId": _activity_id(deployment, refused),
         "StatusMessage": status_message(deployment, refused),
         "StartTime": iso(refused.at),
@@ -78,7 +80,8 @@ def _launch_unsuccessful(deployment: Deployment, refused: Refused) -> Mapping[st
     }
     kind = "EC2 Instance Launch Unsuccessful"
     arn = deployment.group_arn(refused.pool)
-    return _event(deployment, kind, "aws.autoscaling", refused.at, arn, detail)
+    event = _event(deployment, kind, "aws.autoscaling", refused.at, arn, detail)
+    return {**event, "id": stable_id(kind, arn, refused.at, refused.zone)}
 
 
 def _interruption_warning(deployment: Deployment, event: Interrupted) -> Mapping[str, Any]:
@@ -103,12 +106,17 @@ def _event(
     }
 
 
+def _details(refused: Refused) -> Mapping[str, str]:
+    """Where the launch was tried; a quota refuses whatever the zone, and names none."""
+    return {"Subnet ID": SUBNET} | ({"Availability Zone": refused.zone} if refused.zone else {})
+
+
 def _instance_arn(instance: str) -> str:
     return f"arn:aws:ec2:{ZONE}:instance/{instance}"
 
 
 def _activity_id(deployment: Deployment, refused: Refused) -> str:
-    return stable_id(deployment.group(refused.pool), refused.at)
+    return stable_id(deployment.group(refused.pool), refused.at, refused.zone)
 
 
 def _cause(refused: Refused) -> str:

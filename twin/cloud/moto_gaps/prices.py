@@ -26,19 +26,27 @@ ON_DEMAND_TERM: Final = "JRTCKXETXF"  # the offer term code of on-demand in ever
 HOURLY_RATE: Final = "6YS6EN2CT7"  # its rate code for an hourly price
 
 
+Quoted = float | str
+
+
+def quoted(price: Quoted, decimals: int) -> str:
+    """A price as AWS writes it; a text that is none, as it stands."""
+    return price if isinstance(price, str) else f"{price:.{decimals}f}"
+
+
 class Prices:
-    """Price changes (epoch seconds, USD per hour) by instance type and market.
+    """Price changes (epoch seconds, what is quoted: USD per hour, valid or not) by instance type and market.
 
     A pool's price is its type's: pools that share type and market share it too.
     """
 
     def __init__(self, fleet: Fleet, at: float) -> None:
         self._fleet = fleet
-        self._changes: dict[tuple[str, Market], list[tuple[float, float]]] = {}
+        self._changes: dict[tuple[str, Market], list[tuple[float, Quoted]]] = {}
         for pool in fleet.pools:
             self.set(pool.name, pool.price_usd_per_hour, at)
 
-    def set(self, pool: str, usd_per_hour: float, at: float) -> None:
+    def set(self, pool: str, usd_per_hour: Quoted, at: float) -> None:
         """Change the price of the pool's instance type in its market from `at` on."""
         key = (self._fleet.unit_of[pool].instance_type, self._fleet.pool_named[pool].market)
         changes = self._changes.setdefault(key, [])
@@ -49,13 +57,13 @@ class Prices:
         """The instance types that have a price in the market."""
         return [instance_type for instance_type, priced in self._changes if priced == market]
 
-    def now(self, instance_type: str, market: Market) -> float:
-        """The last price set, USD per hour."""
+    def now(self, instance_type: str, market: Market) -> Quoted:
+        """The last price set."""
         return self._changes[instance_type, market][-1][1]
 
     def between(
         self, instance_type: str, market: Market, start: float, end: float
-    ) -> Sequence[tuple[float, float]]:
+    ) -> Sequence[tuple[float, Quoted]]:
         """The changes from `start` to `end`, and the one in force at `start`."""
         changes = [change for change in self._changes.get((instance_type, market), ()) if change[0] <= end]
         before = max((at for at, _ in changes if at <= start), default=-inf)
@@ -126,10 +134,10 @@ class Pricing:
             "unit": "Hrs",
             "beginRange": "0",
             "endRange": "Inf",
-            "description": f"${price:g} per On Demand Linux {instance_type} Instance Hour",
+            "description": f"${price} per On Demand Linux {instance_type} Instance Hour",
             "appliesTo": [],
             "rateCode": code,
-            "pricePerUnit": {"USD": f"{price:.10f}"},
+            "pricePerUnit": {"USD": quoted(price, 10)},
         }
         return {code: rate}
 

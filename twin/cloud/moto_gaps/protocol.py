@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
 REGION: Final = "us-east-1"
-ZONE: Final = "us-east-1a"  # the cloud has one zone
+ZONE: Final = "us-east-1a"  # whose spot prices stand for those of all zones
 
 Item = TypeVar("Item")
 Parameters = Mapping[str, Any]

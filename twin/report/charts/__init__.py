@@ -10,8 +10,11 @@ from twin.report.charts.layout import COST, DEMAND, EVENTS, LATENCY, NODES, SHAR
 __all__ = ["Axis", "figure", "unit_colours"]
 
 
-def figure(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
-    """The traces and the layout of the whole figure; `records` without those of skipped ticks."""
+def figure(axis: Axis, records: Sequence[DecisionRecord], phases: Sequence[Json] = ()) -> Json:
+    """The traces and the layout of the whole figure; `records` without those of skipped ticks.
+
+    `phases` as the summary has them.
+    """
     data = [
         *traces.demand(axis, DEMAND),
         *traces.nodes(axis, NODES),
@@ -20,4 +23,4 @@ def figure(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
         *traces.cost(axis, COST),
         *traces.events(axis, EVENTS, records),
     ]
-    return {"data": data, "layout": layout(axis, records)}
+    return {"data": data, "layout": layout(axis, records, phases)}

@@ -1,6 +1,7 @@
 """Where the panels stand, their axes, labels on lines and areas, and the marks behind them."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape
 from math import ceil, log10
 from typing import Final
 
@@ -22,11 +23,16 @@ PANELS: Final[Sequence[tuple[str, tuple[float, float]]]] = (
     ("Cost, USD per hour", (0.172, 0.267)),
     ("Events, with their reasons on hover", (0.022, 0.125)),
 )
+TROUBLED: Final = (DEMAND, NODES, LATENCY, COST, EVENTS)
 HEIGHT: Final = 1360
 GRID: Final = "rgba(128, 128, 128, 0.22)"
 FAINT: Final = "rgba(128, 128, 128, 0.22)"
 CAPACITY_BAND: Final = "rgba(213, 94, 0, 0.12)"
 CAPACITY_STRIP: Final = "rgba(213, 94, 0, 0.75)"
+# Trouble stands behind everything that it may explain.
+TROUBLE_BAND: Final = "rgba(204, 121, 167, 0.18)"
+TROUBLE_INK: Final = "#A6457E"
+TROUBLE_LINES: Final = 4
 # The strip above the traffic shares that shows the mode, in shares.
 STRIP: Final = (1.02, 1.07)
 LATENCY_TICKS: Final = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60)
@@ -45,9 +51,10 @@ DAY_MILLISECONDS: Final = 60_000 * DAY_MINUTES
 MOST_DAY_TICKS: Final = 16
 
 
-def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
-    """The figure's layout; `records` tell in which mode the loop was."""
+def layout(axis: Axis, records: Sequence[DecisionRecord], phases: Sequence[Json]) -> Json:
+    """The figure's layout; `records` tell in which mode the loop was, `phases` what befell the replay."""
     bands = list(capacity_bands(axis, records))
+    trouble = trouble_bands(phases)
     panels = {
         "yaxis" + axis_name(panel)[1:]: {
             "domain": domain,
@@ -66,8 +73,20 @@ def layout(axis: Axis, records: Sequence[DecisionRecord]) -> Json:
         "hoverlabel": {"namelength": -1},
         "xaxis": _time_axis(axis),
         **panels,
-        "annotations": [*_titles(), *_line_labels(axis), *_area_labels(axis), *_mark_labels(axis, bands)],
-        "shapes": [*_unscored(axis), *_bands(axis, bands), *_objective(axis), *_budget(axis)],
+        "annotations": [
+            *_titles(),
+            *_line_labels(axis),
+            *_area_labels(axis),
+            *_mark_labels(axis, bands),
+            *_trouble_labels(axis, trouble),
+        ],
+        "shapes": [
+            *_unscored(axis),
+            *_trouble(axis, trouble),
+            *_bands(axis, bands),
+            *_objective(axis),
+            *_budget(axis),
+        ],
     }
 
 
@@ -83,6 +102,17 @@ def capacity_bands(axis: Axis, records: Sequence[DecisionRecord]) -> Iterator[tu
             since = None
     if since is not None:
         yield since, float(axis.end)
+
+
+def trouble_bands(phases: Sequence[Json]) -> dict[str, tuple[int, int]]:
+    """By each trouble's name the minutes, from and to, counted from the replay's first."""
+    bands: dict[str, tuple[int, int]] = {}
+    for phase in phases:
+        for name in phase["name"].split("+"):
+            if "@" in name:
+                begin, _ = bands.get(name, (phase["from"], 0))
+                bands[name] = begin, phase["to"]
+    return bands
 
 
 def _time_axis(axis: Axis) -> Json:
@@ -221,6 +251,23 @@ def _bands(axis: Axis, bands: Sequence[tuple[float, float]]) -> Iterator[Json]:
         for panel in (DEMAND, NODES, LATENCY, COST, EVENTS):
             yield _rectangle(*span, "paper", PANELS[panel][1], CAPACITY_BAND)
         yield _rectangle(*span, axis_name(SHARES), STRIP, CAPACITY_STRIP)
+
+
+def _trouble(axis: Axis, trouble: Mapping[str, tuple[int, int]]) -> Iterator[Json]:
+    """A band through the panels for each trouble while it is under way."""
+    for begin, end in trouble.values():
+        span = axis.time(axis.begin + begin), axis.time(axis.begin + end)
+        for panel in TROUBLED:
+            yield _rectangle(*span, "paper", PANELS[panel][1], TROUBLE_BAND)
+
+
+def _trouble_labels(axis: Axis, trouble: Mapping[str, tuple[int, int]]) -> Iterator[Json]:
+    """Each trouble's name where it begins, at the top of the first panel, on four lines in turn."""
+    bottom, top = PANELS[DEMAND][1]
+    for number, (name, (begin, _)) in enumerate(trouble.items()):
+        y = top - (number % TROUBLE_LINES) * (top - bottom) / 8
+        place = {"x": axis.time(axis.begin + begin), "yref": "paper", "y": y, "xanchor": "left"}
+        yield note(escape(name), **place, yanchor="top", font={"size": 11, "color": TROUBLE_INK})
 
 
 def _rectangle(begin: str, end: str, yref: str, between: tuple[float, float], colour: str) -> Json:

@@ -10,19 +10,14 @@ from itertools import pairwise
 import pytest
 
 from control_lambda.core.demand import forecast
-from control_lambda.core.model import DemandMemory, MarginMemory, Minute, Snapshot, State, state_to_json
+from control_lambda.core.demand.counts import counted_minutes
+from control_lambda.core.model import DemandMemory, MarginMemory, Snapshot, State, state_to_json
 from tests.control_lambda.core.examples import NOON, minutes
 from twin.traces import DEMAND
 
 HORIZON = 13  # minutes: 120 s late, a tick of 60 s, a start of 600 s
 MISS_SHARE = 0.02
 DAY = 1440
-
-
-def counted(*units: tuple[Minute, ...], untargeted: Mapping[int, float] | None = None) -> dict[int, float]:
-    """The requests by minute that a snapshot at noon shows."""
-    named = {f"unit-{number}": shown for number, shown in enumerate(units)}
-    return forecast.counted_minutes(Snapshot(NOON, minutes=named, untargeted=untargeted or {}))
 
 
 def after(counts: Sequence[float], horizon: int = HORIZON) -> DemandMemory:
@@ -53,39 +48,6 @@ def sinusoid(days: int) -> list[float]:
     draw = random.Random(11)
     means = [300 - 250 * math.cos(2 * math.pi * minute / DAY) for minute in range(days * DAY)]
     return [max(0.0, round(draw.gauss(mean, math.sqrt(mean)))) for mean in means]
-
-
-# --- What a minute means -------------------------------------------------------------------------------
-
-
-def test_demand_is_everything_that_came_counted_once() -> None:
-    """Requests of all units, and those that found no target."""
-    start = NOON - 300
-    found = counted((Minute(start, 10.0),), (Minute(start, 20.0),), untargeted={start: 5.0})
-
-    assert found == {start: 35.0}
-
-
-def test_absent_counts_are_zero_when_hosts_reported() -> None:
-    """CloudWatch leaves out minutes without requests."""
-    assert counted((Minute(NOON - 300, healthy_hosts=2.0),)) == {NOON - 300: 0.0}
-
-
-def test_a_minute_without_counts_or_hosts_is_unknown() -> None:
-    """Missing is neither zero nor healthy."""
-    assert counted((Minute(NOON - 300),)) == {}
-
-
-def test_a_blackout_of_every_unit_is_seen_in_what_found_no_target() -> None:
-    """With no healthy host at all demand shows in the load balancer's own answers."""
-    assert counted((Minute(NOON - 300),), untargeted={NOON - 300: 400.0}) == {NOON - 300: 400.0}
-
-
-def test_minutes_that_are_not_complete_yet_are_left_out() -> None:
-    """Counts are complete two minutes after the minute they count."""
-    complete, fresh = NOON - 180, NOON - 120
-
-    assert counted((Minute(complete, 9.0), Minute(fresh, 1.0)), untargeted={fresh: 7.0}) == {complete: 9.0}
 
 
 # --- Memory --------------------------------------------------------------------------------------------
@@ -218,7 +180,7 @@ def test_the_more_a_further_node_has_to_save_the_less_is_carried() -> None:
 
 def test_counts_from_the_sensors_reach_the_forecast() -> None:
     """From a snapshot's minutes to demand now."""
-    counts = forecast.counted_minutes(Snapshot(NOON, minutes={"aa": minutes(NOON, 250.0)}))
+    counts = counted_minutes(Snapshot(NOON, minutes={"aa": minutes(NOON, 250.0)}), {})
     memory = forecast.observe(DemandMemory(), counts, HORIZON)
 
     assert forecast.look_ahead(memory, NOON, HORIZON, MISS_SHARE).now == pytest.approx(250.0)

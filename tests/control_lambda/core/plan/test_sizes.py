@@ -192,3 +192,16 @@ def test_a_units_pools_carry_together() -> None:
     supplied = found({name: group(name, 2) for name in names}, steered=both)
 
     assert sizes.carried(supplied, dict.fromkeys(names, 2), TABLES) == pytest.approx(400.0)
+
+
+def test_what_has_to_survive_is_asked_for_in_twentieths_of_the_demand() -> None:
+    """301 rpm of 2,000 are asked for as 400, as 399 are: so that the same plan serves for minutes."""
+    steered = fleet(unit("cheap", price=0.5, most=60), reserve={"on-demand": 0.9})
+    tables = {"cheap": tuple(100.0 * nodes for nodes in range(61))}
+    supplies = found({CHEAP: group(CHEAP)}, steered=steered)
+
+    def planned(survival: float) -> int:
+        return sizes.target(supplies, tables, steered, 2000.0, survival).nodes[CHEAP]
+
+    assert planned(301.0) == planned(399.0) == planned(400.0)
+    assert planned(300.0) < planned(301.0) < planned(401.0)

@@ -220,3 +220,12 @@ def test_who_comes_or_leaves_is_written_however_small_the_share(
 ) -> None:
     """No deadband may keep traffic on a unit without nodes, or a unit with nodes from any."""
     assert not settled_on(before, wanted)
+
+
+def test_merit_order_goes_by_the_price_of_a_request_and_not_of_a_node() -> None:
+    """A node at half the price that carries a fifth is the dearer one."""
+    steered = fleet(unit("small", price=0.4, service=1.5), unit("strong", price=0.8, service=0.3))
+
+    found = shares_of({"small-on-demand": 4, "strong-on-demand": 4}, 20.0, steered)
+
+    assert found["strong"] == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""Which frameworks run where, and that no other pair gets past the settings."""
+"""The table of accelerators is whole, and no framework gets past the settings where it does not run."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,16 +8,35 @@ import pytest
 
 from containers.serving.settings import BackendName
 from control_lambda.core.fleet import Accelerator
-from infra.backends import BACKENDS
+from infra import catalog
+from infra.accelerators import ACCELERATORS
 from infra.settings import Settings, SettingsError
 from tests.infra.conftest import ROOT
 
 
+def test_every_accelerator_that_a_unit_may_name_has_its_row() -> None:
+    """And no row is of an accelerator that no unit can name."""
+    assert ACCELERATORS.keys() ^ set(get_args(Accelerator)) == set()
+
+
 def test_every_accelerator_has_a_backend_and_every_backend_an_accelerator() -> None:
-    """Both sides of the table are complete: no unit without a server, no backend that no unit reaches."""
-    assert BACKENDS.keys() == set(get_args(Accelerator))
-    reached = {backend for frameworks in BACKENDS.values() for backend in frameworks.values()}
+    """No unit without a server, no backend that no unit reaches."""
+    reached = {backend for facts in ACCELERATORS.values() for backend in facts.backends.values()}
     assert reached == set(get_args(BackendName))
+
+
+@pytest.mark.parametrize("accelerator", ACCELERATORS)
+def test_an_accelerator_has_instance_types_and_a_dockerfile(accelerator: Accelerator) -> None:
+    """What the table names is there."""
+    assert (ROOT / ACCELERATORS[accelerator].dockerfile).is_file()
+    assert accelerator in {catalog.instance_type(name).accelerator for name in catalog.instance_types()}
+
+
+def test_devices_are_offered_by_a_plugin_and_cores_are_not() -> None:
+    """A pod asks for devices by the plugin's resource; without one it would share them."""
+    for name in catalog.instance_types():
+        known = catalog.instance_type(name)
+        assert (known.devices > 0) == (ACCELERATORS[known.accelerator].device_plugin is not None), name
 
 
 @pytest.mark.parametrize(
