@@ -324,13 +324,14 @@ class Health:
 class State:
     """What one tick leaves to the next.
 
-    `weights` and `desired` are what the tick decided, `in_service` the nodes by pool that it saw, `health`
-    what each unit's targets were last seen to be, `prices` the last good live price by pool, `demand` what
-    the forecast knows and `settled` what of that will not change any more, `peaks` the recent maxima of the
-    forecast (time, rpm; falling), `losses` how the nodes of each pool last, `service` what each unit's
-    requests take, `trust` the share of its throughput that it is trusted with, `leaving` the interrupted
-    nodes and until when they are left out, `queueing` whether each unit's servers queue under overload, as
-    far as that is known, `served` the units that have ever had a ready node.
+    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it knew
+    of (nothing is decided by who was ready once), `health` what each unit's targets were last seen to be,
+    `prices` the last good live price by pool, `demand` what the forecast knows and `settled` what of that
+    will not change any more, `peaks` the recent maxima of the forecast (time, rpm; falling), `losses` how
+    the nodes of each pool last, `service` what each unit's requests take, `trust` the share of its throughput
+    that it is trusted with, `leaving` the interrupted nodes and until when they are left out, `queueing`
+    whether each unit's servers queue under overload, as far as that is known, `served` the units that have
+    ever had a ready node.
     """
 
     tick: int = 0
@@ -339,6 +340,7 @@ class State:
     mode_since: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
     desired: Mapping[str, int] = field(default_factory=dict)
+    ready: Mapping[str, int] = field(default_factory=dict)
     in_service: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()

@@ -15,7 +15,6 @@ from control_lambda.core.model import (
     PoolReport,
     Reason,
     Report,
-    Snapshot,
     State,
     UnitReport,
 )
@@ -84,7 +83,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
-        weights=_weights_to_write(choice, snapshot),
+        weights=_weights_to_write(outlook, choice),
         sizes={
             supply.pool.name: choice.sizes[supply.pool.name]
             for supply in outlook.supplies
@@ -105,9 +104,9 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
     )
 
 
-def _weights_to_write(choice: Choice, snapshot: Snapshot) -> Mapping[str, int] | None:
-    """The weights where they change; never all zeros."""
-    stand = dict(choice.weights) == snapshot.weights or not any(choice.weights.values())
+def _weights_to_write(outlook: Outlook, choice: Choice) -> Mapping[str, int] | None:
+    """The weights where they change; they do not while nothing serves."""
+    stand = not outlook.anything_serves or dict(choice.weights) == outlook.snapshot.weights
     return None if stand else choice.weights
 
 
@@ -122,6 +121,7 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
         weights=dict(choice.weights),
         desired=dict(choice.sizes),
+        ready={supply.pool.name: supply.ready for supply in outlook.supplies},
         in_service={supply.pool.name: supply.in_service for supply in outlook.supplies},
     )
 
