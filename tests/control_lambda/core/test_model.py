@@ -66,7 +66,6 @@ states = st.builds(
     mode_since=numbers,
     weights=by_name(counts),
     desired=by_name(counts),
-    ready=by_name(counts),
     health=by_name(st.builds(Health, numbers, counts, numbers)),
     queueing=by_name(st.booleans()),
     prices=by_name(numbers),

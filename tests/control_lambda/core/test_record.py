@@ -96,7 +96,7 @@ def test_the_state_counts_ticks_and_remembers_what_was_decided() -> None:
     assert state.mode_since == NOON - 500
     assert state.weights == {"aa": 999, "bb": 0}
     assert state.desired == {name: report.desired for name, report in found.pools.items()}
-    assert state.ready == {A: 3, B: 0}
+    assert state.in_service == {A: 3, B: 0}
 
 
 def test_the_mode_is_dated_when_it_changes_and_on_the_first_tick() -> None:
