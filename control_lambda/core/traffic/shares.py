@@ -28,9 +28,9 @@ class Traffic:
 
 def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Traffic:
     """Shares for the nodes that are ready now and stay under the given sizes."""
-    able = _able(outlook)
-    if not any(able.values()):
+    if not outlook.anything_serves:
         return _as_it_stands(outlook)
+    able = _able(outlook)
     staying = {name: min(able[name], rpm) for name, rpm in _carrying_after(outlook, sizes).items()}
     wanted = _wish(outlook, mode, staying if any(staying.values()) else able)
     current = shares_in_force(outlook)
@@ -44,7 +44,8 @@ def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Tr
 def _as_it_stands(outlook: Outlook) -> Traffic:
     """The weights in the rule: with nothing healthy the load balancer sends requests to every target."""
     read = outlook.snapshot.weights
-    stands = _weights_in_force(outlook) if read is None else read
+    known = _weights_in_force(outlook) if read is None else read
+    stands = {unit.name: known[unit.name] for unit in outlook.fleet.units if unit.name in known}
     return Traffic(weights.to_shares(stands), stands, jumped=False)
 
 
@@ -57,7 +58,7 @@ def choose_class_weights(
     ready. A class without a plan, or none of whose units is ready, is shared like all other traffic. With
     nothing ready at all every row stays.
     """
-    if not any(_able(outlook).values()):
+    if not outlook.anything_serves:
         return {}
     carrying = _carrying_after(outlook, sizes)
     return {
