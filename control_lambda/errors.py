@@ -45,6 +45,7 @@ _MISSING: Final = frozenset(
         "InvalidInstanceID.NotFound",
     }
 )
+_FORBIDDEN: Final = frozenset({"ValidationError", "AccessDenied", "AccessDeniedException"})
 _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
 )
@@ -74,6 +75,11 @@ def is_conflict(error: BaseException) -> bool:
 def is_missing(error: BaseException) -> bool:
     """What was asked for does not exist."""
     return code_of(error) in _MISSING
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """The call will be refused again: above a maximum, no such group, no permission."""
+    return code_of(error) in _FORBIDDEN
 
 
 def is_busy(error: BaseException) -> bool:

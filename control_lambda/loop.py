@@ -14,7 +14,8 @@ from typing import Any, Final
 from control_lambda.act import Outcome, Remaining, act, unlimited
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, Reason, Snapshot, State
+from control_lambda.core.model import Decision, Evidence, Limit, Reason, Snapshot, State
+from control_lambda.core.outlook import LIMIT_SECONDS
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import (
     Answer,
@@ -201,8 +202,13 @@ def _standing(decided: State, before: State, total: Outcome, orders: Orders) -> 
         decided,
         weights=before.weights if total.weights is None else total.weights,
         desired={**before.desired, **total.desired},
+        limits={**decided.limits, **_learned_limits(total, decided.at)},
         last_good_fleet=orders.fleet_json,
     )
+
+
+def _learned_limits(total: Outcome, at: float) -> dict[str, Limit]:
+    return {pool: Limit(nodes, at + LIMIT_SECONDS) for pool, nodes in total.limits.items()}
 
 
 def _of_fleet(evidence: tuple[Evidence, ...], fleet: Fleet, failures: list[str]) -> tuple[Evidence, ...]:

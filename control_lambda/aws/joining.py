@@ -37,7 +37,10 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A pool's Auto Scaling group; `members` by instance id, `terminating` more are on their way out."""
+    """A pool's Auto Scaling group; `members` by instance id, `terminating` more are on their way out.
+
+    `zones` are those in which it launches.
+    """
 
     name: str
     desired: int
@@ -46,6 +49,7 @@ class Group:
     terminating: int = 0
     launch_suspended: Suspension = Suspension.NONE
     rebalance_suspended: Suspension = Suspension.NONE
+    zones: tuple[str, ...] = ()
 
 
 class Issue(NamedTuple):
@@ -161,6 +165,7 @@ def pool_signals(
         rebalance_suspended=group.rebalance_suspended,
         health_known=instances is not None and targets is not None,
         price=price,
+        zones=group.zones,
     )
 
 

@@ -23,12 +23,14 @@ from control_lambda.core.model import (
     State,
 )
 from control_lambda.core.plan.staffing import carried_table
-from control_lambda.core.supply import health, losses, overload, service, trust
-from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, overdue, remember
+from control_lambda.core.supply import health, losses, nodes, overload, service, trust, zones
+from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, remember
 from control_lambda.core.supply.supply import Supply, Tables, supplies_of
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
+# What a refused write taught is tried again after this: nobody tells when a person has changed his mind.
+LIMIT_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ def _forget_future(state: State, at: float) -> State:
         refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
         health={unit: read for unit, read in state.health.items() if read.at <= at},
         leaving={node: until for node, until in state.leaving.items() if until <= at + INTERRUPTION_SECONDS},
+        nodes={pool: replace(known, at=min(known.at, at)) for pool, known in state.nodes.items()},
+        limits={pool: limit for pool, limit in state.limits.items() if limit.until <= at + LIMIT_SECONDS},
     )
 
 
@@ -172,8 +176,16 @@ def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
 
 def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> State:
     """The state with what the snapshot teaches of demand and of capacity."""
-    announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
-    evidence = (*announced, *_never_ready(snapshot, fleet))
+    announced = [replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence]
+    known_nodes = nodes.learn(state, snapshot, fleet)
+    hanging = _hanging(snapshot, replace(state, nodes=known_nodes), fleet)
+    unmet = zones.unmet(state, snapshot)
+    refused_zones = zones.note(state.refused_zones, announced, snapshot.at)
+    evidence = (
+        *zones.of_pools(announced, refused_zones, snapshot.pools, state.refusals),
+        *zones.unmet_evidence(unmet, refused_zones, snapshot.at),
+        *(Evidence(name, EvidenceKind.NEVER_READY, snapshot.at) for name in hanging),
+    )
     refusals = remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
     known_service = service.learn(state.service, snapshot.minutes, fleet, state.demand.minute)
@@ -182,7 +194,11 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
         service=known_service,
         losses=losses.learn(state, snapshot),
         health=health.remember(state.health, snapshot),
-        refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
+        refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service, hanging),
+        nodes=known_nodes,
+        refused_zones=refused_zones,
+        unmet=unmet,
+        limits={pool: limit for pool, limit in state.limits.items() if snapshot.at < limit.until},
         leaving=_leaving(snapshot, state),
         served=_served(snapshot, state, fleet),
         prices={**state.prices, **live},
@@ -232,12 +248,10 @@ def _served(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[str, ...]:
     return tuple(sorted(ready.union(state.served)))
 
 
-def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
-    return [
-        Evidence(name, EvidenceKind.NEVER_READY, snapshot.at)
-        for name, signals in snapshot.pools.items()
-        if overdue(signals, fleet.unit_of[name], snapshot.at)
-    ]
+def _hanging(snapshot: Snapshot, state: State, fleet: Fleet) -> list[str]:
+    """The pools that hold a node which should have served by now and never has."""
+    found = nodes.censuses(snapshot, state, fleet)
+    return [name for name, census in found.items() if census.hung]
 
 
 def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:

@@ -4,6 +4,7 @@
 """
 
 import bisect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
@@ -17,9 +18,14 @@ from control_lambda.core.model import (
     Report,
     Snapshot,
     State,
+    Suspension,
+    Termination,
+    Trial,
     UnitReport,
 )
 from control_lambda.core.outlook import Outlook
+from control_lambda.core.supply.rebalancing import Rebalancing
+from control_lambda.core.supply.replacing import recent
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
 from control_lambda.core.traffic.survival import VitalSigns
@@ -57,7 +63,8 @@ Answer = DecisionRecord | Skipped
 class Choice:
     """What a tick chose: the mode, the sizes planned for, the sizes and weights for now.
 
-    `class_weights` has a row for each query class before the last.
+    Sizes are those of nodes that are of use. `class_weights` has a row for each query class before the last.
+    `terminate` are the nodes that leave by id, `rebalancing` what becomes of the groups' own swaps.
     """
 
     mode: Mode
@@ -65,6 +72,8 @@ class Choice:
     sizes: Mapping[str, int]
     weights: Mapping[str, int]
     class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    terminate: tuple[Termination, ...] = ()
+    rebalancing: Rebalancing = field(default_factory=Rebalancing)
 
 
 def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Decision:
@@ -85,18 +94,17 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
         weights=_weights_to_write(choice, snapshot),
-        sizes={
-            supply.pool.name: choice.sizes[supply.pool.name]
-            for supply in outlook.supplies
-            if not supply.fixed and choice.sizes[supply.pool.name] != supply.desired
-        },
+        sizes=_group_sizes(outlook, choice),
         resume=tuple(
             supply.pool.name
             for supply in outlook.supplies
             if supply.pool.name in snapshot.pools
-            and snapshot.pools[supply.pool.name].launch_suspended
+            and snapshot.pools[supply.pool.name].launch_suspended is Suspension.AWS
             and choice.sizes[supply.pool.name] > supply.in_service
         ),
+        terminate=choice.terminate,
+        suspend_rebalancing=choice.rebalancing.suspend,
+        resume_rebalancing=choice.rebalancing.resume,
         class_weights={
             name: row
             for name, row in choice.class_weights.items()
@@ -121,9 +129,45 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         mode=choice.mode,
         mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
         weights=dict(choice.weights),
-        desired=dict(choice.sizes),
-        in_service={supply.pool.name: supply.in_service for supply in outlook.supplies},
+        desired={
+            supply.pool.name: supply.group_size(choice.sizes[supply.pool.name]) for supply in outlook.supplies
+        },
+        in_service={supply.pool.name: supply.members for supply in outlook.supplies},
+        nodes={
+            pool: replace(known, terminated=_terminated(outlook, choice, pool))
+            for pool, known in outlook.state.nodes.items()
+        },
+        rebalancing=choice.rebalancing.remembered,
+        trial=_trial(outlook),
     )
+
+
+def _group_sizes(outlook: Outlook, choice: Choice) -> dict[str, int]:
+    """The sizes to be written: those that differ from what the groups want once the terminations are done."""
+    given_up = Counter(item.pool for item in choice.terminate if item.decrement)
+    sizes = {}
+    for supply in outlook.supplies:
+        name, size = supply.pool.name, supply.group_size(choice.sizes[supply.pool.name])
+        if not supply.fixed and size != outlook.snapshot.pools[name].desired - given_up[name]:
+            sizes[name] = size
+    return sizes
+
+
+def _trial(outlook: Outlook) -> Trial | None:
+    """The replacement that is under way while the breaker is open."""
+    spared = [supply for supply in outlook.supplies if supply.spared]
+    begun = (
+        Trial(supply.pool.name, outlook.snapshot.at)
+        for supply in spared
+        if not set(supply.doomed).isdisjoint(supply.census.dead)
+    )
+    return next(begun, outlook.state.trial if spared else None)
+
+
+def _terminated(outlook: Outlook, choice: Choice, pool: str) -> tuple[float, ...]:
+    """When nodes of the pool were terminated lately, this tick included."""
+    before = recent(outlook.state.nodes[pool].terminated, outlook.snapshot.at)
+    return before + tuple(outlook.snapshot.at for item in choice.terminate if item.pool == pool)
 
 
 def record_of(
@@ -246,7 +290,7 @@ def _trusted_latency(minute: Minute | None) -> float | None:
 def _pool_report(supply: Supply, choice: Choice) -> PoolReport:
     return PoolReport(
         ready=supply.ready,
-        desired=choice.sizes[supply.pool.name],
+        desired=supply.group_size(choice.sizes[supply.pool.name]),
         planned=choice.planned[supply.pool.name],
         price=supply.price,
         available=supply.refusal is None,

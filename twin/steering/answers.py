@@ -37,7 +37,7 @@ from control_lambda.core.model import DELETED, Evidence, EvidenceKind, Suspensio
 from control_lambda.errors import FAILED_CALL
 from twin.cloud.moto_gaps.eks import ISSUE_SECONDS
 from twin.world.node import ANOMALY_SECONDS, DRAIN_SECONDS, PENDING_SECONDS, UNHEALTHY_SECONDS
-from twin.world.nodes import Event, Node, Nodes, Refused
+from twin.world.nodes import ZONES, Event, Node, Nodes, Refused
 from twin.world.world import PRICE_MINUTES, World
 
 Answer = TypeVar("Answer")
@@ -318,6 +318,7 @@ def _groups(stands: _Standing, settings: Sequence[_Settings]) -> dict[str, Group
             terminating=stands.billed[pool] - len(members),
             launch_suspended=suspension(now_set.launch_suspended, Suspension.PERSON),
             rebalance_suspended=suspension(now_set.rebalance_suspended, Suspension.LOOP_OR_PERSON),
+            zones=ZONES,
         )
         for (pool, members), now_set in zip(stands.members.items(), settings, strict=True)
         if now_set.exists

@@ -15,7 +15,7 @@ from control_lambda.core.fleet import Fleet
 from control_lambda.core.plan.memory import PlanMemory, PlanQuestion
 from control_lambda.core.plan.planner import Need, Plan, PoolOption
 from control_lambda.core.plan.swaps import exchanged, in_flight, price_per_request, shed, swapped
-from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of
+from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of, spendable
 
 Sizes = dict[str, int]
 
@@ -78,15 +78,15 @@ def _cheapest(
     supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
 ) -> Plan:
     options = tuple(_option(supply) for supply in supplies)
-    return _plans.plan(_question(options, tables, _need(fleet, demand, survival)))
+    return _plans.plan(_question(options, tables, _need(supplies, fleet, demand, survival)))
 
 
-def _need(fleet: Fleet, demand: float, survival: float) -> Need:
+def _need(supplies: Sequence[Supply], fleet: Fleet, demand: float, survival: float) -> Need:
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
     outlived = {market: share * OUTLIVED for market, share in reserve.items()}
-    return Need(demand, needed, reserve, fleet.budget_usd_per_hour, outlived)
+    return Need(demand, needed, reserve, spendable(supplies, fleet), outlived)
 
 
 def price_of_outliving(
@@ -96,7 +96,7 @@ def price_of_outliving(
     if not fleet.reserve:
         return 0.0
     options = tuple(replace(_option(supply), start_premium=0.0) for supply in supplies)
-    need = _need(fleet, demand, survival)
+    need = _need(supplies, fleet, demand, survival)
     without = _plans.plan(_question(options, tables, replace(need, outlived={})))
     outliving = _plans.plan(_question(options, tables, need))
     return max(0.0, outliving.cost_usd_per_hour - without.cost_usd_per_hour)
@@ -108,7 +108,7 @@ def _may_be_probed(supply: Supply) -> bool:
 
 def _had(supply: Supply) -> Supply:
     """The pool as if its refusal no longer stood."""
-    return supply._replace(most=supply.pool.nodes.max)
+    return supply._replace(most=supply.highest)
 
 
 # Holds nothing that decides anything: with it or without, the plans are the same.
@@ -185,20 +185,21 @@ def current(supply: Supply) -> int:
     """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
+    return min(max(supply.in_service, supply.least), supply.highest)
 
 
 def _asked_for(supply: Supply) -> int:
     """The desired size, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.desired, supply.least), supply.pool.nodes.max)
+    return min(max(supply.desired, supply.least), supply.highest)
 
 
 def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
     nodes = {
-        supply.pool.name: current(supply) if supply.refusal else _asked_for(supply) for supply in supplies
+        supply.pool.name: current(supply) if supply.refusal or supply.stopped else _asked_for(supply)
+        for supply in supplies
     }
     if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: current(supply) for supply in supplies}
@@ -212,7 +213,7 @@ def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet,
         replace(_option(supply), low=0, high=supply.pool.nodes.max, in_service=0, start_premium=0.0)
         for supply in supplies
     )
-    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
+    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)  # nothing of no use is held there
     return _plans.plan(_question(options, tables, need))
 
 
@@ -262,7 +263,7 @@ def _without_surplus(
     ready = {supply.pool.name: supply.ready for supply in supplies}
     for supply in sorted(supplies, key=price_per_request, reverse=True):
         name = supply.pool.name
-        if supply.fixed or supply.starting:
+        if supply.fixed or supply.starting or supply.spared:
             continue
         while wanted[name] > plan.nodes[name]:
             spared = {**ready, name: max(ready[name] - 1, 0)}

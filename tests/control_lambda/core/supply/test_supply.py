@@ -34,8 +34,8 @@ def test_overdue_nodes_are_not_expected_any_more() -> None:
     found = supplied({A: group(A, 1, starting=[NOON - 60, NOON - 2 * START - 60])})
 
     assert found[A].starting == 1
-    assert found[A].coming == 2
-    assert found[A].in_service == 3
+    assert found[A].coming == found[A].in_service == 2
+    assert found[A].members == 3
 
 
 def test_a_refused_pool_may_have_what_is_in_service_until_its_probe_is_due() -> None:
