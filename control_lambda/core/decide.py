@@ -96,18 +96,21 @@ def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:
     """`wanted`, but no pool shrinks whose unit still gets more traffic than the rest of it carries.
 
-    What that costs beyond the budget is not grown elsewhere.
+    Where that costs more than the budget, nodes that are swapped do leave; what it still costs beyond the
+    budget is not grown elsewhere.
     """
-    busy = set(overloaded(outlook, traffic, wanted))
     now = {supply.pool.name: sizes.current(supply) for supply in outlook.supplies}
-    kept = {
-        supply.pool.name: max(wanted[supply.pool.name], now[supply.pool.name])
-        if supply.unit.name in busy
-        else wanted[supply.pool.name]
-        for supply in outlook.supplies
-    }
-    if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
-        return kept
+    kept = dict(wanted)
+    for swapping in (False, True):
+        busy = overloaded(outlook, traffic, wanted, swapping=swapping)
+        kept = {
+            supply.pool.name: max(wanted[supply.pool.name], now[supply.pool.name])
+            if supply.unit.name in busy
+            else wanted[supply.pool.name]
+            for supply in outlook.supplies
+        }
+        if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
+            return kept
     return {name: min(nodes, now[name]) for name, nodes in kept.items()}
 
 
