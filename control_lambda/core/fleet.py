@@ -182,7 +182,8 @@ class QueryClass(Part):
 class Fleet(Part):
     """The whole fleet. `budget_usd_per_hour` bounds what the loop may plan to spend.
 
-    `reserve` is the share of ready capacity, per market, whose loss must be survivable. Below
+    `reserve` is the share of ready capacity, per market, whose loss must be survivable; after the loss of any
+    one pool of the market half of it, as a share of the forecast, is still carried. Below
     `threshold` times the forecast the loop enters capacity mode. `classes` are query classes.
     """
 

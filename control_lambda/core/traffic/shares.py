@@ -93,19 +93,24 @@ def shares_in_force(outlook: Outlook) -> weights.Shares:
     return weights.to_shares(_weights_in_force(outlook))
 
 
-def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> list[str]:
+def overloaded(
+    outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int], *, swapping: bool = False
+) -> list[str]:
     """The units whose share is more than the nodes that stay under `sizes` carry.
 
-    None where no request is expected at all: a fleet that nobody uses keeps no more than its minimum.
+    None where no request is expected at all: a fleet that nobody uses keeps no more than its minimum. While
+    nodes are swapped all that stays may carry less than comes, and no other share helps: then only those that
+    would have no node at all.
     """
     after = _carrying_after(outlook, sizes)
     now = outlook.forecast.now
+    helpless = swapping and now > sum(after.values())
     if not now and not outlook.forecast.stale and not any(after.values()):
         return []
     return [
         name
         for name, share in traffic.shares.items()
-        if share > 0 and (share * now > after[name] or after[name] <= 0)
+        if share > 0 and (after[name] <= 0 or (share * now > after[name] and not helpless))
     ]
 
 
