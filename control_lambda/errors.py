@@ -17,6 +17,10 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
+class AllZerosError(Exception):
+    """Weights that would send no request to any unit."""
+
+
 class NotSavedError(Exception):
     """The table refuses a write again and again, and what it shows of the item does not say why."""
 
@@ -30,6 +34,7 @@ FAILED_CALL: Final = (
     BotoCoreError,
     NotDeployedError,
     IncompleteAnswerError,
+    AllZerosError,
     InvalidParameterError,
     NotSavedError,
 )

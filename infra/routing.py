@@ -33,13 +33,28 @@ DEREGISTRATION_DELAY: Final = Duration.seconds(75)
 ACCESS_LOG_DAYS: Final = 90
 # A documentation address (RFC 5737) that no request comes from.
 NOWHERE: Final = "192.0.2.1/32"
-NO_CAPACITY: Final = json.dumps({"error": "no unit has capacity; try again"})
+# The longest that OpenAI's clients wait for when they are told to. Whoever comes back is counted, which is what
+# wakes a fleet that sleeps.
+RETRY_AFTER_SECONDS: Final = 60
+# As the servers and the router write their errors; the seconds stand in the body, since a fixed response can
+# carry no header of one's own.
+NO_CAPACITY: Final = json.dumps(
+    {
+        "error": {
+            "message": "no node is ready yet; try again",
+            "type": "server_error",
+            "param": None,
+            "code": "no_capacity",
+            "retry_after_seconds": RETRY_AFTER_SECONDS,
+        }
+    }
+)
 
 
 class Routing(Construct):
     """The load balancer, its listeners and the units' target groups.
 
-    Requests that no rule of the loop takes get a JSON 503. The last rule matches no request; it stands
+    Requests that no rule of the loop takes get a JSON 503 that says when to come back. The last rule matches no request; it stands
     because the load balancer checks the health of those target groups only that some rule uses, and pods
     wait for that check before they count as ready. With `routing: router` a first rule sends every request
     to `router_target_group` (else None). `listener` is the one that serves: HTTPS where there is

@@ -15,6 +15,7 @@ from control_lambda.core.model import (
     PoolReport,
     Reason,
     Report,
+    Snapshot,
     State,
     UnitReport,
 )
@@ -82,7 +83,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
-        weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
+        weights=_weights_to_write(choice, snapshot),
         sizes={
             supply.pool.name: choice.sizes[supply.pool.name]
             for supply in outlook.supplies
@@ -101,6 +102,12 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
             if dict(row) != snapshot.class_weights.get(name)
         },
     )
+
+
+def _weights_to_write(choice: Choice, snapshot: Snapshot) -> Mapping[str, int] | None:
+    """The weights where they change; never all zeros."""
+    stand = dict(choice.weights) == snapshot.weights or not any(choice.weights.values())
+    return None if stand else choice.weights
 
 
 def remembered(outlook: Outlook, choice: Choice) -> State:

@@ -1,4 +1,4 @@
-"""The guard of the weighted rule: zeros never cut off what another deploy left serving."""
+"""The guard of the weighted rule: zeros are never written, whatever they would replace."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from control_lambda.aws.rule import ListenerRule
-from control_lambda.errors import NotDeployedError
+from control_lambda.errors import FAILED_CALL, AllZerosError
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
@@ -56,9 +56,9 @@ def listed(shell: Shell) -> dict[str, int]:
 
 
 def test_zeros_do_not_cut_off_a_foreign_target_group_that_serves(shell: Shell) -> None:
-    """It is named, and the rule stays as it is."""
+    """The rule stays as it is."""
     rule, foreign = standing(shell, foreign_weight=1)
-    with pytest.raises(NotDeployedError, match=f"no unit is ready to take over from {foreign}"):
+    with pytest.raises(AllZerosError):
         rule.write(NOBODY)
     assert listed(shell)[foreign] == 1
 
@@ -70,15 +70,18 @@ def test_a_unit_that_is_ready_takes_over_from_a_foreign_target_group(shell: Shel
     assert foreign not in listed(shell)
 
 
-def test_a_foreign_target_group_without_weight_serves_nobody(shell: Shell) -> None:
-    """Zeros replace it."""
-    rule, foreign = standing(shell, foreign_weight=0)
-    assert rule.write(NOBODY) == NOBODY
-    assert foreign not in listed(shell)
+def test_zeros_are_refused_as_a_call_that_failed(shell: Shell) -> None:
+    """What a load balancer answers to a rule of zeros is nowhere documented: no such rule is ever made."""
+    rule = ListenerRule(shell.clients.elbv2, shell.environment)
+    with pytest.raises(FAILED_CALL, match="no unit is given any weight"):
+        rule.write(NOBODY)
+    assert rule.weights(shell.fleet) == {}
 
 
-def test_zeros_may_replace_the_weights_of_this_stacks_units(shell: Shell) -> None:
-    """They are the loop's own."""
+def test_zeros_leave_a_rule_that_stands(shell: Shell) -> None:
+    """The weights of the last unit that was ready remain until another one is."""
     rule = ListenerRule(shell.clients.elbv2, shell.environment)
     rule.write({"fast": 999, "slow": 0})
-    assert rule.write(NOBODY) == NOBODY
+    with pytest.raises(AllZerosError):
+        rule.write(NOBODY)
+    assert rule.weights(shell.fleet) == {"fast": 999, "slow": 0}
