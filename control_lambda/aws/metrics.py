@@ -23,10 +23,11 @@ MINUTE_SECONDS: Final = 60
 WINDOW_SECONDS: Final = 17 * MINUTE_SECONDS
 # Prices are put every hour. For a day the last good one beats the dated price of the fleet's file.
 PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
+PRICE_READ_SECONDS: Final = 10 * MINUTE_SECONDS
 # What is no count or no price is told while it is new: this long covers the tick that first saw it, counts
 # being up to three minutes late.
 NEW_COUNT_SECONDS: Final = 4 * MINUTE_SECONDS
-NEW_PRICE_SECONDS: Final = 2 * MINUTE_SECONDS
+NEW_PRICE_SECONDS: Final = PRICE_READ_SECONDS + MINUTE_SECONDS
 
 Points = dict[int, float]  # start of the period (epoch seconds) to value
 

@@ -18,7 +18,7 @@ from control_lambda.aws.joining import (
     Target,
     join,
 )
-from control_lambda.aws.metrics import Counts, Prices
+from control_lambda.aws.metrics import MINUTE_SECONDS, PRICE_READ_SECONDS, Counts, Prices
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals, Snapshot
 from control_lambda.ports import Settings
@@ -106,7 +106,7 @@ def sense(
 ) -> Sensed:
     """Read everything; what fails is left out and named."""
     asked_traffic = calls.ask("metrics", sources.traffic, fleet, at)
-    asked_prices = calls.ask("prices", sources.prices, fleet, at)
+    asked_prices = calls.ask("prices", sources.prices, fleet, at) if prices_due(at) else None
     asked_weights = calls.ask("weights", sources.weights, fleet)
     has_rows = len(fleet.classes) > 1
     asked_rows = calls.ask("weights of classes", sources.class_weights, fleet) if has_rows else None
@@ -130,6 +130,14 @@ def sense(
     return Sensed(snapshot, {pool: group.name for pool, group in (answers.groups or {}).items()})
 
 
+def prices_due(at: float) -> bool:
+    """Whether a tick at `at` reads prices: in one minute of ten, as they are put every hour and reads cost.
+
+    Between reads the state's last good ones hold.
+    """
+    return int(at) // MINUTE_SECONDS * MINUTE_SECONDS % PRICE_READ_SECONDS == 0
+
+
 def settings(sources: Sources, calls: Calls) -> Settings:
     """The fleet parameter and the pause parameter; each may fail without the other."""
     asked_fleet = calls.ask("fleet-parameter", sources.fleet_json)
@@ -138,7 +146,7 @@ def settings(sources: Sources, calls: Calls) -> Settings:
     return Settings(fleet_json, observe=paused is not False, problems=tuple(calls.failures))
 
 
-def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[Prices]) -> Answers:
+def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[Prices] | None) -> Answers:
     """What the nodes' sources say; a pool without an Auto Scaling group is named."""
     asked_instances = calls.ask("instances", sources.instances)
     asked_groups = calls.ask("groups", sources.groups)
@@ -152,7 +160,7 @@ def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[P
         for pool in fleet.pools
         if pool.name in sources.pools
     }
-    prices = calls.answer(asked_prices) or Prices({})
+    prices = (calls.answer(asked_prices) if asked_prices else None) or Prices({})
     calls.failures.extend(prices.invalid)
     instances, groups = calls.answer(asked_instances), calls.answer(asked_groups)
     targets = {unit: calls.answer(asked) for unit, asked in asked_targets.items()}

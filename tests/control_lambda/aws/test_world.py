@@ -101,12 +101,21 @@ def test_a_price_put_in_this_minute_is_known(shell: Shell) -> None:
     assert shell.sensors.sense(shell.fleet, NOON + 30, ()).pools[FAST].price == 1.1
 
 
+def test_prices_are_read_in_one_minute_of_ten(shell: Shell) -> None:
+    """They are put every hour and each read costs; in between the state's last good ones hold."""
+    put_price(shell, FAST, 1.1, NOON)
+    seen = [shell.sensors.sense(shell.fleet, NOON + 30 * step, ()) for step in range(21)]
+    read = [30 * step for step, snapshot in enumerate(seen) if snapshot.pools[FAST].price]
+    assert read == [0, 30, 600]
+    assert all(snapshot.failures == () for snapshot in seen)
+
+
 def test_a_price_that_is_none_is_refused_and_the_last_good_one_stays(shell: Shell) -> None:
     """It is told while it is new, not for ever."""
     put_price(shell, FAST, 1.0, NOON - 3600)
     put_price(shell, FAST, 0.0, NOON)
     first = shell.sensors.sense(shell.fleet, NOON, ())
-    later = shell.sensors.sense(shell.fleet, NOON + 180, ())
+    later = shell.sensors.sense(shell.fleet, NOON + 1200, ())
     assert (first.pools[FAST].price, later.pools[FAST].price) == (1.0, 1.0)
     assert first.failures == (f"prices: {FAST}: 0 refused; valid: finite, above 0",)
     assert later.failures == ()
