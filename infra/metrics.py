@@ -90,10 +90,10 @@ class FleetMetrics:
             missed = 100 (R + U + E - S·PR/100) / (R + U)
 
         R RequestCount, U the greater of HTTP_Fixed_Response_Count and HTTPCode_ELB_503_Count (requests that
-        found no target, which R omits; a fixed 503 may count as both), E HTTPCode_Target_5XX_Count (a fast error is no answer), S the samples of
-        TargetResponseTime and PR the percentage of them within the objective. What got no answer at all is
-        in R but not in S. It errs on the safe side: an error that came late counts twice. SUM takes whatever
-        series has data, so that absent counts are no gap.
+        found no target, which R omits; a fixed 503 may count as both), E HTTPCode_Target_5XX_Count (a fast
+        error is no answer), S the samples of TargetResponseTime and PR the percentage of them within the
+        objective. What got no answer at all is in R but not in S. It errs on the safe side: an error that
+        came late counts twice. SUM and MAX take whatever series has data, so that absent counts are no gap.
         """
         within = cloudwatch.Stats.percentile_rank(objective.latency_seconds)
         in_time = cloudwatch.MathExpression(

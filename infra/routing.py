@@ -33,8 +33,8 @@ DEREGISTRATION_DELAY: Final = Duration.seconds(75)
 ACCESS_LOG_DAYS: Final = 90
 # A documentation address (RFC 5737) that no request comes from.
 NOWHERE: Final = "192.0.2.1/32"
-# The longest that OpenAI's clients wait for when they are told to. Whoever comes back is counted, which is what
-# wakes a fleet that sleeps.
+# The longest that OpenAI's clients wait for when they are told to. Whoever comes back is counted, which is
+# what wakes a fleet that sleeps.
 RETRY_AFTER_SECONDS: Final = 60
 # As the servers and the router write their errors; the seconds stand in the body, since a fixed response can
 # carry no header of one's own.
@@ -54,11 +54,11 @@ NO_CAPACITY: Final = json.dumps(
 class Routing(Construct):
     """The load balancer, its listeners and the units' target groups.
 
-    Requests that no rule of the loop takes get a JSON 503 that says when to come back. The last rule matches no request; it stands
-    because the load balancer checks the health of those target groups only that some rule uses, and pods
-    wait for that check before they count as ready. With `routing: router` a first rule sends every request
-    to `router_target_group` (else None). `listener` is the one that serves: HTTPS where there is
-    a certificate, and then HTTP only redirects to it.
+    Requests that no rule of the loop takes get a JSON 503 that says when to come back. The last rule matches
+    no request; it stands because the load balancer checks the health of those target groups only that some
+    rule uses, and pods wait for that check before they count as ready. With `routing: router` a first rule
+    sends every request to `router_target_group` (else None). `listener` is the one that serves: HTTPS where
+    there is a certificate, and then HTTP only redirects to it.
     """
 
     def __init__(

@@ -39,7 +39,7 @@ def asleep(sleepy_fleet: Fleet) -> Iterator[Site]:
 
 
 def test_requests_that_nothing_serves_wake_the_first_pool(asleep: Site) -> None:
-    """Fixed responses, each counted once, launch a node; its being ready makes the rule; then all is served."""
+    """Fixed responses, each counted once, launch a node; it makes the rule when it is ready, and serves."""
     world = asleep.world
     for _ in range(QUIET):
         assert asleep.minute()["writes"] == []
