@@ -6,6 +6,7 @@ sets the weights back to what a template says.
 
 import json
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Final
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy
@@ -25,9 +26,9 @@ ROUTER: Final = "router"
 READY_PATH: Final = "/health/ready"
 HTTP: Final = 80
 HTTPS: Final = 443
-# The slowest request and a cold target stay below it; the servers keep idle connections for longer, so
-# that the load balancer is always the one that closes them.
-IDLE_TIMEOUT: Final = Duration.seconds(120)
+# The slowest request and a cold target stay below it, and what the router holds comes on top; servers and
+# router keep idle connections for longer, so that the load balancer is always the one that closes them.
+IDLE_SECONDS: Final = 120
 # Inside spot's two minutes, and longer than any request takes.
 DEREGISTRATION_DELAY: Final = Duration.seconds(75)
 ACCESS_LOG_DAYS: Final = 90
@@ -129,7 +130,7 @@ class Routing(Construct):
             internet_facing=public,
             vpc_subnets=ec2.SubnetSelection(subnet_type=subnets),
             security_group=self.security_group,
-            idle_timeout=IDLE_TIMEOUT,
+            idle_timeout=Duration.seconds(IDLE_SECONDS + ceil(self._settings.fleet.hold_seconds)),
             drop_invalid_header_fields=True,
             deletion_protection=self._settings.deletion_protection,
         )

@@ -36,7 +36,7 @@ WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 # What a tick reads with GetMetricData: per load balancer, per unit, and per pool the refusals by kind and, in
 # one minute of ten, the price.
 FLEET_READS: Final = 2
-UNIT_READS: Final = 5
+UNIT_READS: Final = 6
 POOL_READS: Final = len(LAUNCH_REFUSALS) + 0.1
 
 # Not measured, but of the order of small clusters: whoever runs one puts their own figures here.

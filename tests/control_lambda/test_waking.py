@@ -6,6 +6,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from control_lambda.aws.rule import FIRST_PRIORITY
 from control_lambda.core.fleet import Fleet, parse_fleet
 from tests.control_lambda.steered_site import Site
 from twin.steering.aws import AwsSteering
@@ -35,7 +36,16 @@ def asleep(sleepy_fleet: Fleet) -> Iterator[Site]:
     with closing(AwsSteering(world)) as steering:
         for pool in sleepy_fleet.pools:
             steering.cloud.set_ready(pool.name, 0)
+        delete_the_rule(steering)
         yield Site(world, steering)
+
+
+def delete_the_rule(steering: AwsSteering) -> None:
+    """As before the first node was ever ready: the listener's default action answers every request."""
+    elbv2, listener = steering.cloud.client("elbv2"), steering.ports.environment.listener_arn
+    rules = elbv2.describe_rules(ListenerArn=listener)["Rules"]
+    (ours,) = (rule["RuleArn"] for rule in rules if rule["Priority"] == str(FIRST_PRIORITY))
+    elbv2.delete_rule(RuleArn=ours)
 
 
 def test_requests_that_nothing_serves_wake_the_first_pool(asleep: Site) -> None:
@@ -43,6 +53,7 @@ def test_requests_that_nothing_serves_wake_the_first_pool(asleep: Site) -> None:
     world = asleep.world
     for _ in range(QUIET):
         assert asleep.minute()["writes"] == []
+    assert world.weights == {}
     sizes: list[int] = []
     ruled: list[bool] = []
     failed: list[int] = []
