@@ -25,17 +25,12 @@ class NotSavedError(Exception):
     """The table refuses a write again and again, and what it shows of the item does not say why."""
 
 
-class InvalidParameterError(Exception):
-    """A parameter of the account holds a value that is not valid."""
-
-
 FAILED_CALL: Final = (
     ClientError,
     BotoCoreError,
     NotDeployedError,
     IncompleteAnswerError,
     AllZerosError,
-    InvalidParameterError,
     NotSavedError,
 )
 
@@ -50,6 +45,7 @@ _MISSING: Final = frozenset(
         "InvalidInstanceID.NotFound",
     }
 )
+_FORBIDDEN: Final = frozenset({"ValidationError", "AccessDenied", "AccessDeniedException"})
 _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
 )
@@ -79,6 +75,11 @@ def is_conflict(error: BaseException) -> bool:
 def is_missing(error: BaseException) -> bool:
     """What was asked for does not exist."""
     return code_of(error) in _MISSING
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """The call will be refused again: above a maximum, no such group, no permission."""
+    return code_of(error) in _FORBIDDEN
 
 
 def is_busy(error: BaseException) -> bool:

@@ -45,6 +45,33 @@ class ListenerRule:
             for priority, item in enumerate(fleet.classes[:-1], _first_priority(fleet))
         }
 
+    def rows(self) -> dict[str, dict[str, int]]:
+        """The weights of every rule of the loop's that forwards to this stack's units alone, by priority."""
+        listed = {
+            str(priority): self._listed(rule)
+            for priority, rule in self._rules().items()
+            if priority < names.STACK_RULE_PRIORITY
+        }
+        units = self._environment.units
+        return {
+            row: {target: weight for target, weight in weights.items() if target in units}
+            for row, weights in listed.items()
+            if weights and not any(weight for target, weight in weights.items() if target not in units)
+        }
+
+    def write_row(self, row: str, weights: Mapping[str, int]) -> dict[str, int]:
+        """Write the weights of the rule with that priority, and read them back.
+
+        Raises:
+            AllZerosError, NotDeployedError: as from `write`; or there is no such rule any more.
+        """
+        actions = [self._forward(weights)]
+        rule = self._find(int(row))
+        if rule is None:
+            raise NotDeployedError(f"no rule with priority {row}")
+        self._elbv2.modify_rule(RuleArn=rule["RuleArn"], Actions=actions)
+        return self._read_back(weights, int(row))
+
     def write(self, weights: Mapping[str, int], fleet: Fleet | None = None) -> dict[str, int]:
         """Write the weights of the last class or of all traffic, and read them back.
 

@@ -106,6 +106,18 @@ def test_two_stacks_tell_their_metrics_and_their_nodes_apart(two: tuple[Template
         assert {"Key": tags.STACK, "Value": name} in table["Properties"]["Tags"]
 
 
+def _texts(node: Any) -> Iterator[str]:
+    match node:
+        case str():
+            yield node
+        case dict():
+            for value in node.values():
+                yield from _texts(value)
+        case list():
+            for value in node:
+                yield from _texts(value)
+
+
 def _dimensions(node: Any) -> Iterator[Mapping[str, Any]]:
     match node:
         case {"Dimensions": list(found)}:
@@ -118,14 +130,8 @@ def _dimensions(node: Any) -> Iterator[Mapping[str, Any]]:
                 yield from _dimensions(value)
 
 
-def renamed(policies: Mapping[str, Any]) -> str:
-    """The resources with the other stack's name in place of their own, wherever it stands by itself."""
-    return re.sub(r"\bFulcrum\b", "Second", json.dumps(policies, sort_keys=True))
-
-
 def test_no_permission_of_one_stack_names_what_the_other_holds(two: tuple[Template, Template]) -> None:
-    """Policies are the same but for the stack's name, which none of the second stack's leaves out."""
+    """Those of the second stack never say the first one's name; both put metrics into one namespace."""
     for kind in ("AWS::IAM::Policy", "AWS::IAM::Role", "AWS::IAM::ManagedPolicy"):
-        one, other = (template.find_resources(kind) for template in two)
-        assert one.keys() == other.keys()
-        assert renamed(one) == renamed(other)
+        for text in _texts(two[1].find_resources(kind)):
+            assert text == names.NAMESPACE or not re.search(r"\bFulcrum\b", text)

@@ -232,7 +232,7 @@ def test_half_of_the_calls_fail_alike_in_core_and_aws(cloud: Cloud) -> None:
     entry = {"at": 0, "what": "api-fails", "action": "DescribeTargetHealth", "code": "X", "share": 0.5}
     account = Account(cloud, entry)
     account.live(0)
-    through_aws = []
+    through_aws: list[str | None] = []
     for _ in range(12):
         try:
             account.targets()

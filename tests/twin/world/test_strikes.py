@@ -88,7 +88,7 @@ def test_a_dead_node_draws_requests_until_its_checks_fail() -> None:
     fair = 2 / 6 * UNHEALTHY_SECONDS / MINUTE_SECONDS
     assert fair < failed(dying) < 2 * fair
     assert states(made) == ["unhealthy"] * 2 + ["healthy"] * 4
-    assert after.nodes[POOL], after.ready[POOL] == (6, 4)
+    assert (after.nodes[POOL], after.ready[POOL]) == (6, 4)
     assert [node.lifecycle(made.now) for node in made.nodes.members(POOL)] == ["InService"] * 6
 
 
