@@ -111,8 +111,8 @@ def _texts(node: Any) -> Iterator[str]:
         case str():
             yield node
         case dict():
-            for value in node.values():
-                yield from _texts(value)
+            for key, value in node.items():
+                yield from () if key == "Description" else _texts(value)
         case list():
             for value in node:
                 yield from _texts(value)
