@@ -314,12 +314,12 @@ def _add_aws(commands: Any) -> None:
 
 
 def _add_account(commands: Any) -> None:
-    pause_example = "--pause-parameter /fulcrum/sd21/pause"
+    pause_example = "--pause-parameter /fulcrum/Fulcrum/pause"
     status = _command(
         commands,
         "status",
         "show what a deployed loop is told and what it last did",
-        f"  python -m twin status {pause_example} --fleet-parameter /fulcrum/sd21/fleet \\\n"
+        f"  python -m twin status {pause_example} --fleet-parameter /fulcrum/Fulcrum/fleet \\\n"
         "    --state-table fulcrum-state --cluster fulcrum-sd21",
     )
     status.add_argument("--fleet-parameter", metavar="NAME", help="SSM (default: $FLEET_PARAMETER)")
