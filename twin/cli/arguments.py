@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_demo(commands)
     _add_kinds(commands)
+    _add_demand(commands)
     _add_bench(commands)
     _add_aws(commands)
     _add_account(commands)
@@ -171,6 +172,25 @@ def _add_kinds(commands: Any) -> None:
     )
 
 
+def _add_demand(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demand",
+        "write a steady demand trace: levels with the jitter of counts",
+        "  python -m twin demand --rpm 500 900@180 --minutes 360 --out out/demand.csv\n\n"
+        "500 requests per minute, 900 from minute 180 on, each minute times gauss(1, 0.05), always the same.",
+    )
+    parser.add_argument(
+        "--rpm",
+        metavar="RPM[@MINUTE]",
+        nargs="+",
+        required=True,
+        help="requests per minute, each from its minute on (the first from minute 0)",
+    )
+    parser.add_argument("--minutes", metavar="N", type=int, required=True, help="how many minutes")
+    parser.add_argument("--out", metavar="CSV", type=Path, required=True, help="where the trace goes")
+
+
 def _add_plan(commands: Any) -> None:
     parser = _command(
         commands,
@@ -291,6 +311,9 @@ def _add_bench(commands: Any) -> None:
         type=int,
         default=10_000,
         help="random ones, rule by rule (default: 10000)",
+    )
+    parser.add_argument(
+        "--no-trouble", action="store_true", help="leave out the cases of trouble and every kind of it"
     )
     parser.add_argument(
         "--no-sweep", action="store_true", help="leave out the sweep of what a late request is worth"
