@@ -46,7 +46,8 @@ def quick_fleet(fleet: Fleet) -> Fleet:
 def shared_site(quick_fleet: Fleet) -> Iterator[Site]:
     """The module's world, at its beginning."""
     demand = Demand(np.full(DAYS * 1440, RPM, np.int64), epoch=EPOCH)
-    world = World(Scenario(quick_fleet, demand, CapacityTrace({}), PriceTrace({})))
+    # Servers that queue: a request fails only where the loop takes its node away.
+    world = World(Scenario(quick_fleet, demand, CapacityTrace({}), PriceTrace({}), servers="queue"))
     with closing(AwsSteering(world)) as steering:
         yield Site(world, steering)
 
