@@ -1,4 +1,4 @@
-"""What a game day may do to this stack: Fault Injection experiments that wait, and a group that cuts nodes off.
+"""What a game day may do to this stack: experiments that wait, and a group that cuts nodes off.
 
 Nothing here runs by itself; `python -m infra gameday` starts and ends it. CloudFormation cannot name the Auto
 Scaling groups that EKS makes, so templates find them, and the instances in them, by the tags that EKS gives
@@ -19,6 +19,7 @@ from constructs import Construct
 from control_lambda.core import names
 from control_lambda.core.fleet import Pool
 from infra import permissions
+from infra.cluster.cluster import Cluster
 from infra.network import Network
 from infra.routing import POD_PORT
 from infra.scenarios import POOL_TAG, SCENARIO_TAG, Experiment, cheapest
@@ -36,7 +37,7 @@ Template = fis.CfnExperimentTemplate
 class Experiments(Construct):
     """Templates on the cheapest pools, and `unreachable`: the security group of a node that seems dead.
 
-    `cluster_group` is the one that nodes and pods are in. Each alarm in `harm` stops every experiment: they
+    Each alarm in `harm` stops every experiment: they
     mean that users are not served, and no scenario has to ring one.
     """
 
@@ -47,14 +48,13 @@ class Experiments(Construct):
         *,
         settings: Settings,
         network: Network,
-        cluster_group: ec2.ISecurityGroup,
-        cluster_name: str,
+        cluster: Cluster,
         node_groups: Mapping[str, eks.CfnNodegroup],
         harm: Sequence[cloudwatch.IAlarm],
     ) -> None:
         super().__init__(scope, id)
         self._settings = settings
-        self._cluster_name = cluster_name
+        self._cluster_name = cluster.cluster.cluster_name
         self._node_groups = node_groups
         self._stops = [
             Template.ExperimentTemplateStopConditionProperty(
@@ -62,7 +62,7 @@ class Experiments(Construct):
             )
             for alarm in harm
         ]
-        self.unreachable = self._create_unreachable(network.vpc, cluster_group)
+        self.unreachable = self._create_unreachable(network.vpc, cluster.pod_security_group)
         self._role = self._create_role()
         if (pool := cheapest(settings.fleet)) is not None:
             self._shortage(pool)
@@ -163,7 +163,7 @@ class Experiments(Construct):
             parameters={},
         )
 
-    def _template(  # noqa: PLR0913, keywords all: what one template differs in from another
+    def _template(
         self,
         id: str,
         scenario: Experiment,

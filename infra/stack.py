@@ -81,8 +81,7 @@ class FulcrumStack(Stack):
             "Experiments",
             settings=settings,
             network=network,
-            cluster_group=cluster.pod_security_group,
-            cluster_name=cluster.cluster.cluster_name,
+            cluster=cluster,
             node_groups=pools.node_groups,
             harm=observability.harm_to_users,
         )
