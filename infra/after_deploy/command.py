@@ -41,13 +41,18 @@ class BadInputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """What reaches the world: AWS, time, load, the twin, and who says yes."""
+    """What reaches the world: AWS, time, load, the twin, and who says yes.
+
+    `before_minutes` and `after_minutes` are those of load without trouble.
+    """
 
     client: Client
     clock: Clock = field(default_factory=WallClock)
     load: Callable[[str], Load] = lambda url: PoissonLoad(lambda: request_picture(url).status)
     predict: Predict = predict
     ask: Callable[[str], str] = input
+    before_minutes: int = 5
+    after_minutes: int = 15
 
 
 def run(
@@ -96,7 +101,14 @@ def _smoke(given: Namespace, deployed: Deployed, hands: Hands, say: Say) -> int:
 
 def _gameday(given: Namespace, deployed: Deployed, hands: Hands, say: Say) -> int:
     rpm = given.load or gameday.default_rpm(hands.client, deployed, given.scenario)
-    plan = Plan(scenario=given.scenario, rpm=rpm, minutes=given.minutes, hard=given.hard)
+    plan = Plan(
+        scenario=given.scenario,
+        rpm=rpm,
+        minutes=given.minutes,
+        before=hands.before_minutes,
+        after=hands.after_minutes,
+        hard=given.hard,
+    )
     trouble = trouble_of(given.scenario, hands.client, deployed, hard=given.hard)
     if rung := gameday.ringing(hands.client, deployed):
         raise TroubleError(f"{', '.join(rung)} rings already; valid: a fleet that serves its users")

@@ -44,8 +44,7 @@ def figures(
             for name, since, until in times.phases()
         ],
         "requests": len(answers),
-        "lost": sum(answer.lost for answer in answers),
-        "late": sum(not answer.lost and not answer.within(objective.latency_seconds) for answer in answers),
+        "lost": sum(answer.lost for answer in answers if answer.at >= times.begin),
         "failover_seconds": failover(answers, times, objective),
         "failback_seconds": failback(records, times),
         "cost_usd": cost(records, times.start, times.stop),
@@ -69,12 +68,19 @@ def failover(answers: Sequence[Answer], times: Times, objective: Objective) -> f
         for since in _steps(times.begin, times.stop, BUCKET_SECONDS)
         if _misses(_due(answers, since, since + BUCKET_SECONDS), objective)
     ]
+    return served_again(missed, BUCKET_SECONDS, times)
+
+
+def served_again(missed: Sequence[float], step: float, times: Times) -> float | None:
+    """`failover`, from the beginnings of the steps (seconds each) in which the promise was broken."""
+    if not missed:
+        return 0.0
     at = times.begin
-    for since in missed:
+    for index, since in enumerate(missed):
         # A later miss, after users were served steadily, is another episode.
-        if since >= at + STEADY_SECONDS:
+        if index and since >= at + STEADY_SECONDS:
             break
-        at = since + BUCKET_SECONDS
+        at = since + step
     return None if at + STEADY_SECONDS > times.stop else at - times.begin
 
 
@@ -83,15 +89,19 @@ def failback(records: Sequence[Record], times: Times) -> float | None:
 
     None: not before the load ended, or there is no record to tell by.
     """
-    before = [record for record in records if record["at"] <= times.begin]
-    after = [record for record in records if record["at"] >= times.begin]
+    return shared_again([(record["at"], shares(record)) for record in records], times)
+
+
+def shared_again(points: Sequence[tuple[float, Mapping[str, float]]], times: Times) -> float | None:
+    """`failback`, from each unit's share at some times."""
+    before = [of for at, of in points if at <= times.begin]
+    after = [(at, of) for at, of in points if at >= times.begin]
     if not before or not after:
         return None
-    was = shares(before[-1])
-    moved = [record["at"] for record in after if not _same(shares(record), was)]
+    moved = [at for at, of in after if not _same(of, before[-1])]
     if not moved:
         return 0.0
-    back = [record["at"] for record in after if record["at"] > moved[-1]]
+    back = [at for at, _ in after if at > moved[-1]]
     return max(0.0, back[0] - times.end) if back else None
 
 

@@ -17,13 +17,11 @@ from infra.after_deploy.prediction import Hour, Predict
 from infra.after_deploy.troubles import NODE_DEATH, SHORTAGE, SPOT_LOSS, Note, Trouble
 from infra.scenarios import HARM_TO_USERS
 
-BEFORE_MINUTES: Final = 5
-AFTER_MINUTES: Final = 15
 MINUTE: Final = 60.0
 # The templates' experiments end by themselves after an hour.
 MOST_MINUTES: Final = 60
-# A shortage refuses launches, so the loop has to need some: the load comes in two steps, the second with trouble,
-# and beyond what serves. In every other scenario what serves carries it with ease.
+# A shortage refuses launches, so the loop has to need some: load comes in two steps, the second with it and
+# beyond what serves. In every other scenario what serves carries it with ease.
 LAUNCHING_LOAD: Final = 1.5
 FIRST_STEP: Final = 0.4
 EASY_LOAD: Final = 0.6
@@ -39,9 +37,9 @@ class Plan:
     scenario: str
     rpm: float
     minutes: int
+    before: int
+    after: int
     hard: bool = False
-    before: int = BEFORE_MINUTES
-    after: int = AFTER_MINUTES
 
     @property
     def rpm_before(self) -> float:
@@ -124,7 +122,7 @@ class GameDay:
             TroubleError: trouble could not be begun; the load has ended.
             UnderWayError: another game day is under way.
         """
-        note = self._trouble.prepare()
+        note = self._trouble.prepare()  # so that what cannot begin costs no load
         start = self._told_until = self._clock.now()
         answers: Sequence[Answer] = ()
         load.begin(self._plan.rpm_before)
@@ -132,6 +130,7 @@ class GameDay:
             ended_by = self._minutes("before", self._plan.before)
             begin = end = self._clock.now()
             if not ended_by:
+                note = self._trouble.prepare()  # the loop may have let that node go
                 with self._troubled(note, begin + self._plan.minutes * MINUTE):
                     self._say(f"trouble begins: {self._trouble.says}")
                     load.change(self._plan.rpm)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from control_lambda.core.fleet import Fleet
+from infra.after_deploy.figures import Times, served_again, shared_again
 
 ROOT: Final = Path(__file__).parents[2]
 # The twin's first minutes, in which its loop finds its feet, count in no figure.
 LEAD_IN: Final = 15
 TIMEOUT_SECONDS: Final = 600
+MINUTE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +47,10 @@ def predict(hour: Hour, folder: Path) -> Mapping[str, Any]:
     (folder / "demand.csv").write_text(f"minute,requests\n{rows}", encoding="utf-8")
     entry = {"at": begin, "minutes": hour.minutes, **hour.entry}
     (folder / "trouble.yaml").write_text(json.dumps({"trouble": [entry]}), encoding="utf-8")
-    return _replayed(folder, begin, begin + hour.minutes)
+    return _replayed(folder, begin, begin + hour.minutes, hour.fleet.objective.attainment)
 
 
-def _replayed(folder: Path, begin: int, end: int) -> Mapping[str, Any]:
+def _replayed(folder: Path, begin: int, end: int, attainment: float) -> Mapping[str, Any]:
     files = ("--fleet", "fleet.yaml", "--demand", "demand.csv", "--trouble", "trouble.yaml")
     named = [str(folder.resolve() / each) if "." in each else each for each in files]
     command = [sys.executable, "-m", "twin", "replay", *named, "--out", str(folder.resolve() / "replay")]
@@ -60,23 +62,42 @@ def _replayed(folder: Path, begin: int, end: int) -> Mapping[str, Any]:
         return {"error": f"the twin took more than {TIMEOUT_SECONDS} s"}
     if run.returncode:
         return {"error": (run.stderr.strip().splitlines() or ["the twin failed"])[-1]}
-    summary = json.loads((folder / "replay" / "summary.json").read_text(encoding="utf-8"))
-    return _read(summary, begin, end)
+    summary, minutes = (
+        json.loads((folder / "replay" / f"{name}.json").read_text(encoding="utf-8"))
+        for name in ("summary", "minutes")
+    )
+    return _read(summary, begin, end) | _moved(minutes, begin, end, attainment)
+
+
+def _moved(minutes: Mapping[str, Any], begin: int, end: int, attainment: float) -> Mapping[str, Any]:
+    """Failover and failback by the rules of a game day, by the minute; what failed stands for what missed."""
+    count = len(minutes["requests"])
+    times = Times(0.0, begin * MINUTE, end * MINUTE, count * MINUTE)
+    missed = [
+        index * MINUTE
+        for index in range(begin, count)
+        if minutes["failed"][index] > (1 - attainment) * minutes["requests"][index]
+    ]
+    points = [
+        (index * MINUTE, {unit: of[index] for unit, of in minutes["shares"].items()})
+        for index in range(count)
+    ]
+    return {
+        "failover_seconds": served_again(missed, MINUTE, times),
+        "failback_seconds": shared_again(points, times),
+    }
 
 
 def _read(summary: Mapping[str, Any], begin: int, end: int) -> Mapping[str, Any]:
-    """Attainment before, during and after, and the figures that a game day has, too."""
+    """Attainment before, during and after, what was lost since trouble began, and the nodes' cost."""
     phases = {"before": 0, "during": begin, "after": end}
     found = {
         name: [phase for phase in summary["phases"] if _phase_at(phase["from"], begin, end) == name]
         for name in phases
     }
-    failovers, failbacks = summary["failover_seconds"], summary["failback_seconds"]
     return {
         "phases": [{"name": name, **_together(parts)} for name, parts in found.items()],
         "lost": sum(phase["failed"] for phase in summary["phases"] if phase["from"] >= begin),
-        "failover_seconds": max(failovers, default=0.0),
-        "failback_seconds": max(failbacks, default=0.0),
         "cost_usd": summary["cost_usd"],
     }
 

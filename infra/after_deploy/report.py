@@ -24,13 +24,13 @@ def write(whole: Whole, out: Path) -> None:
 
 def page(whole: Whole) -> str:
     """The report as one HTML page."""
+    says = whole["says"][:1].upper() + whole["says"][1:]
     started = datetime.fromtimestamp(whole["started_at"], UTC).strftime("%Y-%m-%d %H:%M UTC")
     ended = f"<p class=bad>Ended early: {escape(whole['ended_by'])} rang.</p>" if whole["ended_by"] else ""
     parts = {
         "TITLE": escape(f"Game day: {whole['scenario']}"),
         "LEAD": escape(
-            f"{whole['says']}. {whole['stack']} ({whole['fleet']}), {started}, "
-            f"{whole['rpm']:g} requests a minute."
+            f"{says}. {whole['stack']} ({whole['fleet']}), {started}, {whole['rpm']:g} requests a minute."
         ),
         "ENDED": ended,
         "FACTS": "".join(_facts(whole)),
@@ -137,7 +137,7 @@ def _chart(whole: Whole, shapes: str, height: float) -> str:
     left, width = _x(begin, length), _x(end - begin, length)
     band = f"<rect x={left:.1f} y=0 width={width:.1f} height={height:g} class=band />"
     return (
-        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" preserveAspectRatio=none style="height:{height:g}px">'
+        f'<svg viewBox="0 0 {WIDTH:g} {height:g}" style="height:{height:g}px" preserveAspectRatio=none>'
         f"{band}{shapes}</svg>"
     )
 
