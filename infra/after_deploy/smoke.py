@@ -79,6 +79,9 @@ class Smoke:
             self._tell(began, name, seen.text)
         return True
 
+    def _tell(self, began: float, name: str, text: str) -> None:
+        self._say(f"{self._clock.now() - began:4.0f} s  {name}: {text}")
+
     def builds(self) -> Seen:
         """Every image and compiled model that a unit needs has been built once."""
         known = item(self._client, self._deployed).builds
@@ -161,10 +164,14 @@ class Smoke:
         }
 
     def _refused(self, wanted: Mapping[str, int]) -> tuple[str, str] | None:
-        """The latest launch that a wanted pool was refused, in AWS's words, and what they mean."""
-        for pool, group in self._groups().items():
-            if pool not in wanted or group["Instances"]:
-                continue
+        """Where nothing starts, the latest launch that was refused, in AWS's words, and what they mean.
+
+        The loop wants nothing any more of a pool that was refused, so those that it wants only come first.
+        """
+        groups = self._groups()
+        if any(group["Instances"] for group in groups.values()):
+            return None
+        for pool, group in sorted(groups.items(), key=lambda each: each[0] not in wanted):
             name = group["AutoScalingGroupName"]
             activities = self._client("autoscaling").describe_scaling_activities(
                 AutoScalingGroupName=name, MaxRecords=10

@@ -1,4 +1,4 @@
-"""What a game day finds in the stack: experiments on this fleet's nodes, and a group that gets no requests."""
+"""What a game day finds in the stack: experiments on this fleet's nodes, a group without requests."""
 
 from collections.abc import Mapping
 from pathlib import Path
