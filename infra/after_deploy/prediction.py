@@ -66,7 +66,7 @@ def _replayed(folder: Path, begin: int, end: int, attainment: float) -> Mapping[
         json.loads((folder / "replay" / f"{name}.json").read_text(encoding="utf-8"))
         for name in ("summary", "minutes")
     )
-    return _read(summary, begin, end) | _moved(minutes, begin, end, attainment)
+    return {**_read(summary, begin, end), **_moved(minutes, begin, end, attainment)}
 
 
 def _moved(minutes: Mapping[str, Any], begin: int, end: int, attainment: float) -> Mapping[str, Any]:

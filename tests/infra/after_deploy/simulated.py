@@ -74,7 +74,7 @@ class Account:
         self.ticks: list[float] = []
         self._answers: list[Answer] = []
         self._sending = False
-        self._played = 0
+        self._played = 0.0
         world.observe(self._note)
 
     @property
