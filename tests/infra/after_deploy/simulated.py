@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from control_lambda.core.fleet import parse_fleet
+from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import plain
 from control_lambda.core.record import Answer as TickAnswer
 from control_lambda.core.record import DecisionRecord
@@ -132,11 +132,13 @@ class Account:
 
 
 @contextmanager
-def account(rpm: int, ready: Mapping[str, int] | None = None, warm_up: int = 5) -> Iterator[Account]:
+def account(
+    rpm: int, ready: Mapping[str, int] | None = None, warm_up: int = 5, fleet: Fleet = FLEET
+) -> Iterator[Account]:
     """An account whose fleet has served `rpm` requests a minute for `warm_up` minutes."""
     requests = np.full(LONGEST, rpm, np.int64)
     demand = Demand(requests, seed=1, epoch=EPOCH)
-    world = World(Scenario(FLEET, demand, CapacityTrace({}), PriceTrace({}), seed=1))
+    world = World(Scenario(fleet, demand, CapacityTrace({}), PriceTrace({}), seed=1))
     with closing(AwsSteering(world)) as steering:
         for pool, nodes in (ready or {}).items():
             world.nodes.start(pool, nodes, world.now)
