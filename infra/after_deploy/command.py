@@ -93,7 +93,7 @@ def _smoke(given: Namespace, deployed: Deployed, hands: Hands, say: Say) -> int:
     if len(units) == 1:
         say(f"{units[0]} alone serves: there is nothing to compare")
     elif len(units) > 1 and smoke.compare(units, url, given.out):
-        say(f"FAILS comparison: units make different pictures -> look at {given.out}/index.html")
+        say(f"FAILS comparison: units make different pictures -> look at {given.out}/consistency.html")
         return FAILED
     say(f"{deployed.stack} serves at {url}")
     return SERVED

@@ -31,8 +31,7 @@ def test_units_that_make_the_same_picture_pass_the_smoke_test(tmp_path: Path) ->
             }
             running.enter_context(process(log, "containers.serving", environment=environment))
         made = running.enter_context(account(200, dict.fromkeys(POOLS.values(), 2), warm_up=2, fleet=EQUAL))
-        for url in urls.values():
-            eventually(lambda url=url: is_ready(url))
+        eventually(lambda: all(map(is_ready, urls.values())))
         deployed = find(made.client, "Fulcrum")
         servers = {str(deployed.units[unit]["target_group_arn"]): url for unit, url in urls.items()}
         listener = made.steering.environ[names.LISTENER_ARN]
