@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from control_lambda.core.fleet import FleetError
+from infra.after_deploy.troubles import SCENARIOS
 from infra.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -51,6 +52,10 @@ def _run(given: argparse.Namespace) -> int:
     try:
         if given.command == "pins":
             return _pins(given.on)
+        if given.command in ("smoke", "gameday"):
+            from infra.after_deploy import command
+
+            return command.run(given, _raw_setting, _say)
         settings = Settings.from_context(_context(given).get)
         if given.command == "estimate":
             return _estimate(settings, given.requests_per_minute)
@@ -76,7 +81,45 @@ def _parser() -> argparse.ArgumentParser:
     )
     ageing.add_argument("--on", metavar="YYYY-MM-DD", help="as of that day (default: today)")
     _command(commands, "preflight", "whether a deploy to the account of the credentials would succeed")
+    _after_deploy(commands)
     return parser
+
+
+def _after_deploy(commands: Any) -> None:
+    smoke = _on_a_stack(
+        commands, "smoke", "wait for the first picture of a deployed stack, then compare units"
+    )
+    smoke.add_argument(
+        "--timeout",
+        metavar="SECONDS",
+        type=float,
+        default=3600.0,
+        help="for the first picture (default: 3600)",
+    )
+    smoke.add_argument(
+        "--out", metavar="DIR", type=Path, default=Path("out/smoke"), help="for the comparison"
+    )
+    day = _on_a_stack(commands, "gameday", "trouble on purpose under load, watched, ended and reported")
+    day.add_argument("--scenario", metavar="NAME", required=True, help=", ".join(SCENARIOS))
+    day.add_argument(
+        "--load", metavar="RPM", type=float, help="requests a minute (default: by what serves now)"
+    )
+    day.add_argument("--minutes", metavar="N", type=int, default=10, help="of trouble, 1 to 60 (default: 10)")
+    day.add_argument("--yes", action="store_true", help="begin without asking")
+    day.add_argument("--hard", action="store_true", help="node-death: terminate the instance")
+    day.add_argument("--out", metavar="DIR", type=Path, default=Path("out/gameday"), help="for the report")
+
+
+def _on_a_stack(commands: Any, name: str, what: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=f"{what}.")
+    parser.add_argument("--stack", metavar="NAME", help="instead of cdk.json's stack_name")
+    parser.add_argument("--region", metavar="R", help="instead of cdk.json's region")
+    parser.add_argument("--endpoint", metavar="URL", help="instead of the load balancer's own address")
+    return parser
+
+
+def _raw_setting(key: str) -> str:
+    return str(_cdk_context(ROOT / "cdk.json")[key])
 
 
 def _command(commands: Any, name: str, what: str) -> argparse.ArgumentParser:

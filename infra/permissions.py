@@ -26,7 +26,7 @@ class Grant:
     sid: str
     actions: Sequence[str]
     resources: Sequence[str]
-    conditions: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, str | Sequence[str]]] = field(default_factory=dict)
     forced: str = ""
 
 
@@ -146,6 +146,40 @@ def release_grants(scope: Construct, steered: Steered, tick_arn: str) -> list[Gr
             "balancer, since another one serves after a certificate came or went",
         ),
         Grant(sid="TickOnce", actions=["lambda:InvokeFunction"], resources=[tick_arn]),
+    ]
+
+
+def experiment_grants(scope: Construct, cluster_name: str, node_groups: Mapping[str, str]) -> list[Grant]:
+    """The rights of Fault Injection experiments: harm this fleet's nodes and launches, and nothing else.
+
+    `node_groups` maps a node group's name to its ARN.
+    """
+    cluster = {"StringEquals": {f"aws:ResourceTag/{names.CLUSTER_TAG}": cluster_name}}
+    return [
+        Grant(
+            sid="FindTargets",
+            actions=["autoscaling:DescribeAutoScalingGroups", "ec2:DescribeInstances"],
+            resources=[ANYTHING],
+            forced=NO_RESOURCE,
+        ),
+        Grant(
+            sid="RefuseLaunches",
+            actions=["ec2:InjectApiError"],
+            resources=[ANYTHING],
+            conditions={
+                "StringEquals": {"ec2:FisActionId": "aws:ec2:asg-insufficient-instance-capacity-error"},
+                "ForAllValues:ArnLike": {"ec2:FisTargetArns": _groups_of(scope, node_groups)},
+            },
+            forced="AWS knows no resource for it; conditions ask for one action and for this fleet's groups",
+        ),
+        Grant(
+            sid="TakeNodes",
+            actions=["ec2:SendSpotInstanceInterruptions", "ec2:TerminateInstances"],
+            resources=[_arn(scope, "ec2", "instance/*")],
+            conditions=cluster,
+            forced="Auto Scaling launches the nodes, and EC2 chooses their ids; a condition asks for this "
+            "cluster's tag",
+        ),
     ]
 
 

@@ -14,6 +14,7 @@ from infra.cluster.cluster import Cluster
 from infra.cluster.pools import Pools
 from infra.control.control import Control
 from infra.control.release import Release
+from infra.experiments import Experiments
 from infra.network import Network
 from infra.observability.observability import Observability
 from infra.routing import Routing
@@ -67,13 +68,22 @@ class FulcrumStack(Stack):
             builds={unit.name: images.projects_of(unit.name) for unit in settings.fleet.units},
         )
         Release(self, "Release", settings=settings, control=control, routing=routing)
-        Observability(
+        observability = Observability(
             self,
             "Observability",
             settings=settings,
             control=control,
             routing=routing,
             builds=images.run.state_machine,
+        )
+        Experiments(
+            self,
+            "Experiments",
+            settings=settings,
+            network=network,
+            cluster=cluster,
+            node_groups=pools.node_groups,
+            harm=observability.harm_to_users,
         )
 
         # Pods leave before the nodes under them are taken away.

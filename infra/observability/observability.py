@@ -8,6 +8,7 @@ from infra.metrics import FleetMetrics
 from infra.observability.alarms import Alarms
 from infra.observability.dashboard import Dashboard
 from infra.routing import Routing
+from infra.scenarios import HARM_TO_USERS
 from infra.settings import Settings
 
 
@@ -42,6 +43,7 @@ class Observability(Construct):
             topic=control.topic,
         )
         self.alarms.node.add_dependency(control.schedule)
+        self.harm_to_users = [self.alarms.of_key[key] for key in HARM_TO_USERS]
         self.dashboard = Dashboard(
             self,
             "Dashboard",

@@ -25,26 +25,45 @@ from control_lambda.core.fleet import Fleet
 from control_lambda.core.metrics import Metric
 from twin.cloud.moto_gaps.autoscaling import AutoScaling
 from twin.cloud.moto_gaps.cloudwatch import CloudWatch
+from twin.cloud.moto_gaps.deployed import CloudFormation, CodeBuild, Logs
 from twin.cloud.moto_gaps.deployment import Deployment, metric_dimension
 from twin.cloud.moto_gaps.ec2 import Ec2
 from twin.cloud.moto_gaps.eks import Eks
 from twin.cloud.moto_gaps.elbv2 import Elbv2
 from twin.cloud.moto_gaps.failing_calls import FailingCalls
+from twin.cloud.moto_gaps.fis import Fis
 from twin.cloud.moto_gaps.gateway import TOOL, Gateway
-from twin.cloud.moto_gaps.lambda_ import Lambda
+from twin.cloud.moto_gaps.lambda_ import LOG_GROUPS, Lambda
 from twin.cloud.moto_gaps.launch_failures import eventbridge, rebalance_recommendation
 from twin.cloud.moto_gaps.minutes import KEPT_SECONDS, MINUTE, Minutes, minute_of, series
 from twin.cloud.moto_gaps.prices import Prices, Pricing
 from twin.cloud.moto_gaps.protocol import REGION
 from twin.cloud.moto_gaps.server import HOST, Server
-from twin.cloud.moto_gaps.stack import ACCESS, TICK_FUNCTION, create_stack
+from twin.cloud.moto_gaps.stack import (
+    ACCESS,
+    NAME,
+    SCHEDULE,
+    TICK_FUNCTION,
+    create_experiments,
+    create_stack,
+    resources,
+)
+from twin.cloud.moto_gaps.table_policy import TablePolicy
 from twin.world.nodes import Event, Nodes
 from twin.world.strikes import Strikes
 
 # Where a cloud's clock stands before it is first told the time: 2024-01-01T00:00:00Z.
 BEGINNING: Final = 1_704_067_200.0
 ACCOUNTS: Final = itertools.count(100_000_000_001)
-BACKENDS: Final[tuple[SERVICE_NAMES, ...]] = ("dynamodb", "ec2", "elbv2", "sns", "ssm", "sts")
+BACKENDS: Final[tuple[SERVICE_NAMES, ...]] = (
+    "dynamodb",
+    "ec2",
+    "elbv2",
+    "scheduler",
+    "sns",
+    "ssm",
+    "sts",
+)
 
 
 class Cloud:
@@ -58,7 +77,10 @@ class Cloud:
         self._gateway = Gateway(self.account)
         self._server = Server(self._gateway, port)
         self._minutes = Minutes()
-        self._lambda = Lambda(TICK_FUNCTION)
+        self._lambda = Lambda(TICK_FUNCTION, lambda: self._environment)
+        self._environment: Mapping[str, str] = {}
+        self._logs = Logs()
+        self._builds: CodeBuild | None = None
         self._beginning = self._reported_until = BEGINNING
         self._silent_until = 0.0
         self._provisioned: Deployment | None = None
@@ -144,6 +166,9 @@ class Cloud:
             self._reported_until = deployment.time
             self._prices = Prices(fleet, deployment.time)
             self._fill_gaps(deployment, self._prices)
+        experiments = create_experiments(self.client("fis"), fleet, stack.cluster, self.account)
+        self._gateway.fill(CloudFormation(NAME, resources(experiments)))
+        self._environment = stack.environment
         self.calls.clear()
         return dict(stack.environment)
 
@@ -270,6 +295,31 @@ class Cloud:
         with self._gateway.lock:
             return [json.loads(payload) for payload in self._lambda.drain()]
 
+    def ticks_run(self) -> bool:
+        """Whether the schedule runs ticks now: it is enabled and its start has come."""
+        schedule = self.client("scheduler").get_schedule(Name=SCHEDULE)
+        start = schedule.get("StartDate")
+        begun = start is None or start.timestamp() <= self.time
+        return schedule["State"] == "ENABLED" and begun
+
+    def log_tick(self, record: Mapping[str, Any]) -> None:
+        """Have the tick function log its decision record now."""
+        line = json.dumps({"level": "INFO", "message": "tick", "record": record})
+        with self._gateway.lock:
+            self._logs.write(f"{LOG_GROUPS}/{TICK_FUNCTION}", "stream", self.time, line)
+
+    def fail_build(self, project: str, line: str) -> None:
+        """Have the project's latest build fail, with that line as its log's last."""
+        with self._gateway.lock:
+            if self._builds is None:
+                raise _unprovisioned()
+            self._builds.fail(project, line)
+
+    def ring(self, alarm: str) -> None:
+        """Have an alarm of the stack ring, by the end of its name."""
+        with self._gateway.lock:
+            self._deployment.ringing.add(f"{NAME}-{alarm}")
+
     def _new_client(self, service: str, **options: Any) -> Any:
         untyped: Any = _session()  # the stubs know no service by a name in a variable
         return untyped.client(service, endpoint_url=self.endpoint_url, **options)
@@ -287,6 +337,13 @@ class Cloud:
         self._gateway.fill(Ec2(deployment, prices))
         self._gateway.fill(Eks(deployment))
         self._gateway.fill(Elbv2(deployment))
+        self._gateway.fill(Fis(deployment))
+        self._gateway.fill(self._logs)
+        self._builds = CodeBuild(deployment, self._logs)
+        self._gateway.fill(self._builds)
+        policy = TablePolicy(deployment)
+        self._gateway.fill(policy)
+        self._gateway.befall(policy.fault)
         self._gateway.fill(Pricing(prices))
         self._gateway.fill(self._lambda)
 

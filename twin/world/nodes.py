@@ -104,6 +104,18 @@ class Nodes(Groups):
         self._launch_missing(group)
         self._schedule(group)
 
+    def take(self, node: str, at: float) -> None:
+        """Terminate that node behind its group's back, as EC2 does when asked; the group replaces it.
+
+        Raises:
+            CallRefusedError: ValidationError, when no group holds the node.
+        """
+        self.advance(at)
+        group, taken = self._member(node)
+        taken.gone_at = at
+        self._changed(group)
+        self.advance(at)
+
     def suspend(
         self,
         pool: str,

@@ -4,6 +4,7 @@ import os
 import sys
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,6 +72,11 @@ def make_parser() -> Parser:
         "--least-agreement", type=_share, default=1.0, help="share of pictures that must agree (default: 1)"
     )
     parser.add_argument("--timeout", type=positive, default=120.0, metavar="SECONDS", help="of one picture")
+    parser.add_argument(
+        "--through-load-balancer",
+        action="store_true",
+        help="the URLs are a load balancer's: ask until the named unit answers",
+    )
     parser.add_argument("--put-metric", action="store_true", help="put OutputAgreement into CloudWatch")
     return parser
 
@@ -99,7 +105,8 @@ def main(arguments: Sequence[str] | None = None, environment: Mapping[str, str] 
         print(f"{PROGRAM}: {error}", file=sys.stderr)
         return BAD_INPUT
     tolerance = Tolerance(given.least_ssim, given.most_hash_distance)
-    results = collect(given.unit, prompts, _options(given), tolerance, given.timeout)
+    units = [replace(unit, shared=given.through_load_balancer) for unit in given.unit]
+    results = collect(units, prompts, _options(given), tolerance, given.timeout)
     report.write(prompts, results, tolerance, given.out)
     print("\n".join(report.lines(results)))
     if given.put_metric:

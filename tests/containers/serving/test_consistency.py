@@ -74,6 +74,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.shift = shift
         self.busy = busy
+        self.pools: list[str] = []
         self.bodies: list[Mapping[str, Any]] = []
         self.url = f"http://127.0.0.1:{self.server_port}"
 
@@ -92,7 +93,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         file = io.BytesIO()
         scene(body["seed"] + self.server.shift).save(file, format="PNG")
-        answer = {"data": [{"b64_json": base64.b64encode(file.getvalue()).decode()}]}
+        answer: dict[str, Any] = {"data": [{"b64_json": base64.b64encode(file.getvalue()).decode()}]}
+        if self.server.pools:
+            answer["pool"] = self.server.pools.pop(0)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -152,6 +155,18 @@ def test_a_unit_that_does_not_answer_fails_the_check_and_is_named(
     assert "gone: no pictures: gone: ConnectError" in told
     assert "other: 100 % of" in told
     assert "no picture" in (tmp_path / report.PAGE).read_text()
+
+
+def test_behind_a_load_balancer_requests_are_sent_until_the_unit_answers() -> None:
+    """No rule can ask for one unit; the answer says which pool made it."""
+    golden_prompt = golden.Golden(prompt="a", seed=1)
+    with serving(Server()) as server, httpx2.Client() as client:
+        server.pools = ["g5-eager-spot", "inf2-neuron-spot", "g5-on-demand"]
+        golden.picture(client, golden.Unit("inf2-neuron", server.url, shared=True), golden_prompt, {})
+        assert len(server.bodies) == 2
+        server.pools = ["g5-eager-spot"] * golden.TRIES
+        with pytest.raises(golden.NoPictureError, match=r"inf2-neuron: others answered 300 times; valid:"):
+            golden.picture(client, golden.Unit("inf2-neuron", server.url, shared=True), golden_prompt, {})
 
 
 def test_a_busy_unit_is_asked_again_when_it_says() -> None:

@@ -44,7 +44,22 @@ class CloudWatch:
     @property
     def operations(self) -> Mapping[str, Operation]:
         """What is answered here; nothing of this service is left to moto."""
-        return {"GetMetricData": self.get_metric_data, "PutMetricData": self.put_metric_data}
+        return {
+            "DescribeAlarms": self.describe_alarms,
+            "GetMetricData": self.get_metric_data,
+            "PutMetricData": self.put_metric_data,
+        }
+
+    def describe_alarms(self, parameters: Parameters) -> Result:
+        """The alarms of these names; nothing evaluates them, one rings when told to."""
+        refuse_unknown(parameters, "DescribeAlarms", "AlarmNames")
+        ringing = self._deployment.ringing
+        return {
+            "MetricAlarms": [
+                {"AlarmName": name, "StateValue": "ALARM" if name in ringing else "OK"}
+                for name in parameters["AlarmNames"]
+            ]
+        }
 
     def put_metric_data(self, parameters: Parameters) -> Result:
         """Add custom data to its minute (now, unless it names a Timestamp); visible at once.

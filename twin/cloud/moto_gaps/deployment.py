@@ -15,7 +15,8 @@ class Deployment:
 
     A node group is named as its pool. `target_groups` maps a unit to its target group's ARN,
     `busy_until` a pool to when its node group is ACTIVE again, `minimum` a pool to its group's MinSize, which
-    the stack declares as 0.
+    the stack declares as 0. `ringing` names the alarms that ring, `unreachable` the nodes with interfaces in
+    the security group that no request reaches.
     """
 
     account: str
@@ -27,6 +28,8 @@ class Deployment:
     minimum: dict[str, int] = field(init=False)
     busy_until: dict[str, float] = field(init=False, default_factory=dict)
     pool_of_group: Mapping[str, Pool] = field(init=False)
+    ringing: set[str] = field(init=False, default_factory=set)
+    unreachable: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         self.minimum = {pool.name: 0 for pool in self.fleet.pools}

@@ -18,6 +18,8 @@ from twin.world.nodes import Node
 PAGE: Final = 1000  # the most results that EC2 answers with
 GROUP_TAG: Final = "aws:autoscaling:groupName"
 PRODUCT: Final = "Linux/UNIX"
+CLUSTER_GROUP: Final = "sg-00000000000000001"
+UNREACHABLE_GROUP: Final = "sg-00000000000000002"
 
 
 class Ec2:
@@ -34,8 +36,52 @@ class Ec2:
         """What is answered here."""
         return {
             "DescribeInstances": self.describe_instances,
+            "DescribeNetworkInterfaces": self.describe_network_interfaces,
             "DescribeSpotPriceHistory": self.describe_spot_price_history,
+            "ModifyNetworkInterfaceAttribute": self.modify_network_interface,
         }
+
+    def describe_network_interfaces(self, parameters: Parameters) -> Result:
+        """The one interface of each node, by private address."""
+        refuse_unknown(parameters, "DescribeNetworkInterfaces", "Filters")
+        ((name, addresses),) = [(item["Name"], item["Values"]) for item in parameters["Filters"]]
+        if name != "addresses.private-ip-address":
+            raise AwsError("InvalidParameterValue", f"The filter '{name}' is invalid")
+        found = [node for node in self._deployment.existing() if address(node) in addresses]
+        return {
+            "NetworkInterfaces": [
+                {
+                    "NetworkInterfaceId": "eni" + node.id[1:],
+                    "Attachment": {"InstanceId": node.id},
+                    "Groups": [{"GroupId": self._group_of(node)}],
+                }
+                for node in found
+            ]
+        }
+
+    def modify_network_interface(self, parameters: Parameters) -> Result:
+        """Move an interface into another security group: none of its targets answers in the unreachable one.
+
+        Raises:
+            AwsError: InvalidNetworkInterfaceID.NotFound.
+        """
+        refuse_unknown(parameters, "ModifyNetworkInterfaceAttribute", "NetworkInterfaceId", "Groups")
+        interface = parameters["NetworkInterfaceId"]
+        nodes = {"eni" + node.id[1:]: node for node in self._deployment.existing()}
+        if interface not in nodes:
+            raise AwsError("InvalidNetworkInterfaceID.NotFound", f"'{interface}' does not exist")
+        node, now = nodes[interface], self._deployment.time
+        if parameters["Groups"] == [UNREACHABLE_GROUP]:
+            node.dead_at = min(node.dead_at, now)
+            self._deployment.unreachable.add(node.id)
+        elif node.id in self._deployment.unreachable:
+            node.dead_at = inf
+            self._deployment.unreachable.discard(node.id)
+        self._deployment.nodes.touched()
+        return {}
+
+    def _group_of(self, node: Node) -> str:
+        return UNREACHABLE_GROUP if node.id in self._deployment.unreachable else CLUSTER_GROUP
 
     def describe_instances(self, parameters: Parameters) -> Result:
         """Instances by id or by filters (`tag:<key>`, `tag-key`, `instance-state-name`), one a reservation.

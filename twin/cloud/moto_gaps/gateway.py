@@ -38,19 +38,24 @@ if TYPE_CHECKING:
 SIGNED_SERVICE: Final = re.compile(r"Credential=[^/]+/[0-9]+/[^/]+/([^/]+)/aws4_request")
 SERVICE_OF_SIGNING_NAME: Final[Mapping[str, str]] = {
     "autoscaling": "autoscaling",
+    "cloudformation": "cloudformation",
+    "codebuild": "codebuild",
     "dynamodb": "dynamodb",
     "ec2": "ec2",
     "eks": "eks",
     "elasticloadbalancing": "elbv2",
+    "fis": "fis",
     "lambda": "lambda",
+    "logs": "logs",
     "monitoring": "cloudwatch",
     "pricing": "pricing",
+    "scheduler": "scheduler",
     "sns": "sns",
     "ssm": "ssm",
     "sts": "sts",
 }
 
-WHOLE_SERVICES_OF_MOTO: Final = frozenset({"dynamodb", "sns", "ssm", "sts"})
+WHOLE_SERVICES_OF_MOTO: Final = frozenset({"dynamodb", "scheduler", "sns", "ssm", "sts"})
 ACTIONS_OF_MOTO: Final[Mapping[str, frozenset[str]]] = {
     "ec2": frozenset(
         {
@@ -154,7 +159,7 @@ class Gateway:
         self.lock = RLock()  # moto's backends and the gaps' state are shared by the server's threads
         self._operations: dict[tuple[str, str], Operation] = {}
         self._faults: dict[str, _Fault] = {}
-        self._trouble: Trouble | None = None
+        self._troubles: list[Trouble] = []
 
     def fill(self, gap: Gap) -> None:
         """Have `gap` answer its operations from now on."""
@@ -162,8 +167,8 @@ class Gateway:
             self._operations[gap.service, action] = operation
 
     def befall(self, trouble: Trouble) -> None:
-        """Ask `trouble` of every call but those of tools whether and how it fails."""
-        self._trouble = trouble
+        """Ask `trouble`, too, of every call but those of tools whether and how it fails."""
+        self._troubles.append(trouble)
 
     def fail(self, action: str, code: str | None, calls: int) -> None:
         """Answer the next `calls` calls of `action` with the error `code` (None: throttling).
@@ -211,12 +216,13 @@ class Gateway:
 
     def _inject_trouble(self, call: _Call) -> None:
         headers = call.request.headers
-        if self._trouble is None or TOOL in headers.get("User-Agent", ""):
+        if TOOL in headers.get("User-Agent", ""):
             return
         invocation = headers.get("amz-sdk-invocation-id", "")
-        error = self._trouble(call.service, call.action, call.parameters, invocation)
-        if error is not None:
-            raise error
+        for trouble in self._troubles:
+            error = trouble(call.service, call.action, call.parameters, invocation)
+            if error is not None:
+                raise error
 
     def _result(self, call: _Call) -> Result | None:
         operation = self._operations.get((call.service, call.action))

@@ -1,15 +1,20 @@
 """What a deployed stack holds, created in the embedded AWS through its API."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from control_lambda.core import names
-from control_lambda.core.fleet import Fleet
+from control_lambda.core.fleet import Fleet, Pool
+from twin.cloud.moto_gaps.deployed import Resource
+from twin.cloud.moto_gaps.ec2 import UNREACHABLE_GROUP
 from twin.cloud.moto_gaps.protocol import REGION
 
+NAME: Final = "Fulcrum"
 TICK_FUNCTION: Final = "fulcrum-tick"
+SCHEDULE: Final = "fulcrum-every-minute"
+SHORTAGE: Final = "aws:ec2:asg-insufficient-instance-capacity-error"
 # A documentation address (RFC 5737) that no request comes from: the rule matches nothing, but it has the
 # load balancer check the health of every target group, which it does only for groups that a rule uses.
 NOWHERE: Final = "192.0.2.1/32"
@@ -51,6 +56,7 @@ def create_stack(fleet: Fleet, endpoint_url: str, client: Callable[[str], Any]) 
     cluster = f"fulcrum-{fleet.fleet}"
     subnets = client("ec2").describe_subnets()["Subnets"]
     subnet_ids = [subnet["SubnetId"] for subnet in subnets[:2]]
+    _create_schedule(client("scheduler"))
     elbv2 = client("elbv2")
     load_balancer = _create_load_balancer(elbv2, subnet_ids)
     target_groups = {
@@ -70,6 +76,78 @@ def create_stack(fleet: Fleet, endpoint_url: str, client: Callable[[str], Any]) 
         **ACCESS,
     }
     return Stack(cluster, load_balancer, target_groups, environment)
+
+
+def create_experiments(fis: Any, fleet: Fleet, cluster: str, account: str) -> dict[str, str]:
+    """The experiment templates that the stack holds, by scenario: on the cheapest pools, as there."""
+    chosen = {
+        "shortage": (_cheapest(fleet.pools, fleet), SHORTAGE, {"duration": "PT1H"}),
+        "node-terminated": (_cheapest(fleet.pools, fleet), "aws:ec2:terminate-instances", {}),
+        "spot-loss": (
+            _cheapest([pool for pool in fleet.pools if pool.market == "spot"], fleet),
+            "aws:ec2:send-spot-instance-interruptions",
+            {"durationBeforeInterruption": "PT2M"},
+        ),
+    }
+    alarms = f"arn:aws:cloudwatch:{REGION}:{account}:alarm:{NAME}"
+    stops = [
+        {"source": "aws:cloudwatch:alarm", "value": f"{alarms}-{key}"}
+        for key in ("objective-missed", "no-ready-unit")
+    ]
+    made = {}
+    for scenario, (pool, action, parameters) in chosen.items():
+        if pool is None:
+            continue
+        answer = fis.create_experiment_template(
+            description=scenario,
+            roleArn=f"arn:aws:iam::{account}:role/experiments",
+            stopConditions=stops,
+            targets={
+                "nodes": {
+                    "resourceType": "aws:ec2:instance",
+                    "resourceTags": {names.CLUSTER_TAG: cluster, names.NODE_GROUP_TAG: pool},
+                    "selectionMode": "ALL",
+                }
+            },
+            actions={scenario: {"actionId": action, "parameters": parameters, "targets": {"All": "nodes"}}},
+            tags={"fulcrum:scenario": scenario, "fulcrum:pool": pool},
+        )
+        made[scenario] = str(answer["experimentTemplate"]["id"])
+    return made
+
+
+def _cheapest(pools: Sequence[Pool], fleet: Fleet) -> str | None:
+    usable = [pool for pool in pools if pool.nodes.max]
+    found = min(
+        usable,
+        key=lambda pool: pool.price_usd_per_hour * fleet.unit_of[pool.name].profile.service_seconds,
+        default=None,
+    )
+    return None if found is None else found.name
+
+
+def resources(experiments: Mapping[str, str]) -> list[Resource]:
+    """What CloudFormation lists of the stack, as far as commands look for it."""
+    logical = {"shortage": "Shortage", "node-terminated": "TerminatedNode", "spot-loss": "SpotLoss"}
+    return [
+        Resource("AWS::Lambda::Function", "ControlTickFunction0A1B2C3D", TICK_FUNCTION),
+        Resource("AWS::Lambda::Function", "ControlSignalsFunction0A1B2C3D", "fulcrum-signals"),
+        Resource("AWS::Scheduler::Schedule", "ControlEveryMinute0A1B2C3D", SCHEDULE),
+        Resource("AWS::EC2::SecurityGroup", "ExperimentsUnreachable0A1B2C3D", UNREACHABLE_GROUP),
+        *(
+            Resource("AWS::FIS::ExperimentTemplate", f"Experiments{logical[scenario]}0A1B2C3D", made)
+            for scenario, made in experiments.items()
+        ),
+    ]
+
+
+def _create_schedule(scheduler: Any) -> None:
+    scheduler.create_schedule(
+        Name=SCHEDULE,
+        ScheduleExpression="rate(1 minute)",
+        FlexibleTimeWindow={"Mode": "OFF"},
+        Target={"Arn": TICK_FUNCTION, "RoleArn": "arn:aws:iam::123456789012:role/scheduler", "Input": "{}"},
+    )
 
 
 def _create_load_balancer(elbv2: Any, subnet_ids: list[str]) -> str:
