@@ -1,13 +1,15 @@
 """Writing a decision in an order that never takes a node from traffic; every write is recorded."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from control_lambda.core.model import Decision, Snapshot
+from control_lambda.core.model import Cause, Decision, Snapshot, Termination
 from control_lambda.core.reasons import Failure
-from control_lambda.core.record import Write
-from control_lambda.errors import FAILED_CALL, code_of
+from control_lambda.core.record import Write, rule_subject
+from control_lambda.core.traffic.survival import VitalSigns, without_the_dead
+from control_lambda.errors import FAILED_CALL, code_of, is_forbidden
 from control_lambda.ports import Actuators
 
 Remaining = Callable[[], float]
@@ -20,12 +22,16 @@ def unlimited() -> float:
 
 @dataclass(slots=True)
 class Outcome:
-    """What acting did: the writes and failures, and the weights and sizes that stand after it."""
+    """What acting did: the writes and failures, and the weights and sizes that stand after it.
+
+    `limits` are the sizes of the pools that may not have others, which a refused write has taught.
+    """
 
     writes: list[Write] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     weights: Mapping[str, int] | None = None
     desired: dict[str, int] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
 
     def absorb(self, later: "Outcome") -> None:
         """Append what a later round did; what stands is what stood after it."""
@@ -33,6 +39,7 @@ class Outcome:
         self.failures.extend(failure for failure in later.failures if failure not in self.failures)
         self.weights = later.weights
         self.desired = later.desired
+        self.limits |= later.limits
 
 
 def act(
@@ -43,10 +50,11 @@ def act(
     *,
     observe: bool = False,
 ) -> Outcome:
-    """Write the decision: weights, then growth, then shrinking.
+    """Write the decision: weights, then terminations, then growth, then shrinking.
 
-    Nodes are only taken away while the weights are known to stand as decided: otherwise a node that
-    still receives traffic might go. With `observe` nothing is written.
+    Nodes that serve are only taken away while the weights are known to stand as decided: otherwise one that
+    still receives traffic might go. A pool in which a termination failed is not shrunk, since its group would
+    choose another node. With `observe` nothing is written.
     """
     outcome = Outcome(
         failures=list(snapshot.failures),
@@ -59,25 +67,44 @@ def act(
     certain = writer.weights(decision, snapshot) & writer.class_weights(decision, snapshot)
     for pool in decision.resume:
         writer.resume(pool)
-    keeping, taking = _by_harm(decision.sizes, snapshot)
+    for pool in decision.suspend_rebalancing:
+        writer.suspend_rebalancing(pool)
+    for pool in decision.resume_rebalancing:
+        writer.resume_rebalancing(pool)
+    stuck = {item.pool for item in decision.terminate if not writer.terminate(item, certain=certain)}
+    keeping, taking = _by_harm(decision, snapshot)
     for pool, nodes in keeping:
         writer.size(pool, nodes)
     for pool, nodes in taking:
-        if certain:
-            writer.size(pool, nodes)
+        if not certain:
+            writer.leave(Failure.SIZE, "the weights are not certain", pool)
+        elif pool in stuck:
+            writer.leave(Failure.SIZE, "another node than the right one would leave", pool)
         else:
-            left = Failure.SIZE.told("the weights are not certain", pool)
-            outcome.failures.append(Failure.SKIPPED.told(left))
+            writer.size(pool, nodes)
     return outcome
 
 
-def _by_harm(
-    sizes: Mapping[str, int], snapshot: Snapshot
-) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
-    """The sizes that leave every node in service (growth first), and those that take some away."""
-    ordered = sorted(sizes.items(), key=lambda item: snapshot.pools[item[0]].desired - item[1])
-    keeping = [(pool, nodes) for pool, nodes in ordered if nodes >= snapshot.pools[pool].in_service]
-    taking = [(pool, nodes) for pool, nodes in ordered if nodes < snapshot.pools[pool].in_service]
+def keep_alive(signs: VitalSigns, actuators: Actuators) -> Outcome:
+    """Take weight from units that have nothing healthy, in every row; see `core.traffic.survival`."""
+    outcome = Outcome(failures=list(signs.failures))
+    writer = _Writer(actuators, unlimited, outcome)
+    for row, weights in (signs.rows or {}).items():
+        moved = without_the_dead(weights, signs.healthy)
+        if moved is not None:
+            writer.row(row, moved, weights)
+    return outcome
+
+
+def _by_harm(decision: Decision, snapshot: Snapshot) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """The sizes that leave every node that the groups hold by then (growth first), and those that take some
+    away.
+    """
+    terminated = Counter(item.pool for item in decision.terminate)
+    ordered = sorted(decision.sizes.items(), key=lambda item: snapshot.pools[item[0]].desired - item[1])
+    held = {pool: snapshot.pools[pool].in_service - terminated[pool] for pool in decision.sizes}
+    keeping = [(pool, nodes) for pool, nodes in ordered if nodes >= held[pool]]
+    taking = [(pool, nodes) for pool, nodes in ordered if nodes < held[pool]]
     return keeping, taking
 
 
@@ -115,6 +142,17 @@ class _Writer:
         ]
         return all(certain)
 
+    def row(self, row: str, weights: Mapping[str, int], before: Mapping[str, int]) -> None:
+        """Write one row that survival changes."""
+        try:
+            stands = self.actuators.set_row(row, weights)
+        except FAILED_CALL as error:
+            self._failed(Failure.WEIGHTS, error, f"of {rule_subject(row)}")
+            return
+        self._wrote("weights", rule_subject(row), before, stands)
+        if dict(stands) != dict(weights):
+            self._overwritten(f"{rule_subject(row)}: read back {stands}, wrote {weights}")
+
     def _class_row(self, name: str, row: Mapping[str, int], before: Mapping[str, int] | None) -> bool:
         subject = f"of class {name}"
         if self._out_of_time(Failure.WEIGHTS, subject):
@@ -141,23 +179,68 @@ class _Writer:
             return
         self._wrote("resume", pool, "suspended", "resumed")
 
+    def suspend_rebalancing(self, pool: str) -> None:
+        """Have the pool's group swap no nodes."""
+        if self._out_of_time(Failure.REBALANCING, pool):
+            return
+        try:
+            self.actuators.suspend_rebalancing(pool)
+        except FAILED_CALL as error:
+            self._failed(Failure.REBALANCING, error, pool)
+            return
+        self._wrote("rebalancing", pool, "runs", "suspended")
+
+    def resume_rebalancing(self, pool: str) -> None:
+        """Let the pool's group swap nodes."""
+        if self._out_of_time(Failure.REBALANCING, pool):
+            return
+        try:
+            self.actuators.resume_rebalancing(pool)
+        except FAILED_CALL as error:
+            self._failed(Failure.REBALANCING, error, pool)
+            return
+        self._wrote("rebalancing", pool, "suspended", "runs")
+
+    def terminate(self, item: Termination, *, certain: bool) -> bool:
+        """Terminate a node, one that serves only where the weights are certain; say whether it was done."""
+        subject = f"{item.node} in {item.pool}"
+        if item.why not in (Cause.DEAD, Cause.HUNG) and not certain:
+            self.leave(Failure.TERMINATION, "the weights are not certain", subject)
+            return False
+        if self._out_of_time(Failure.TERMINATION, subject):
+            return False
+        try:
+            self.actuators.terminate(item.node, decrement=item.decrement)
+        except FAILED_CALL as error:
+            self._failed(Failure.TERMINATION, error, subject)
+            return False
+        self._wrote("terminate", subject, item.why.value, "given up" if item.decrement else "replaced")
+        if item.decrement:
+            self.outcome.desired[item.pool] -= 1
+        return True
+
     def size(self, pool: str, nodes: int) -> None:
-        """Set the pool's desired size."""
+        """Set the pool's desired size; a lasting refusal limits the pool to what its group wants now."""
         if self._out_of_time(Failure.SIZE, pool):
             return
         try:
             self.actuators.set_desired(pool, nodes)
         except FAILED_CALL as error:
             self._failed(Failure.SIZE, error, pool)
+            if is_forbidden(error):
+                self.outcome.limits[pool] = self.outcome.desired[pool]
             return
         self._wrote("size", pool, self.outcome.desired[pool], nodes)
         self.outcome.desired[pool] = nodes
 
+    def leave(self, what: Failure, cause: str, subject: str) -> None:
+        """Leave a write to the next tick."""
+        self.outcome.failures.append(Failure.SKIPPED.told(what.told(cause, subject)))
+
     def _out_of_time(self, what: Failure, subject: str = "") -> bool:
         if self.remaining() > 0:
             return False
-        left = what.told("no time left in this tick", subject)
-        self.outcome.failures.append(Failure.SKIPPED.told(left))
+        self.leave(what, "no time left in this tick", subject)
         return True
 
     def _failed(self, what: Failure, error: Exception, subject: str = "") -> None:

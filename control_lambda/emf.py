@@ -30,7 +30,11 @@ _FLAGS: Final = {
     Metric.PAUSED: Code.PAUSED,
     Metric.BUDGET_REACHED: Code.BUDGET,
     Metric.SHORTFALL: Code.SHORTFALL,
+    Metric.ALL_UNHEALTHY: Code.ALL_UNHEALTHY,
 }
+# Too little is known to decide; and whose nodes serve is known from elsewhere or not at all.
+_SURVIVAL: Final = (Code.NO_MEMORY, Code.NO_FLEET, Code.PAUSE_UNREADABLE)
+_STALE: Final = (Code.HEALTH_INFERRED, Code.HEALTH_UNKNOWN)
 
 
 def put_metrics(answer: Answer, environment: Environment) -> None:
@@ -66,14 +70,17 @@ def metrics_of(answer: Answer, cluster_name: str) -> Iterator[tuple[Dimensions, 
 
 def _of_fleet(record: DecisionRecord) -> Values:
     values: dict[Metric, float] = {
-        Metric.MODE: _MODES[record.mode],
         Metric.TICK_FAILURES: len(record.failures),
         Metric.LEASE_HELD: 0,
         Metric.POOLS_SHORT: _pools_with(_FLIPPING, record),
         Metric.QUOTA_REACHED: int(_pools_with(_QUOTA, record) > 0),
         Metric.FOREIGN_WEIGHTS: int(_is_overwritten(record)),
         Metric.UNITS_NOT_BUILT: _reasons_with(Code.NOT_BUILT, record),
+        Metric.SURVIVAL: int(any(_tells(record, code) for code in _SURVIVAL)),
+        Metric.BELIEFS_STALE: sum(_reasons_with(code, record) for code in _STALE),
     }
+    if record.tick:  # without memory the mode is not known
+        values[Metric.MODE] = _MODES[record.mode]
     values |= {metric: int(_tells(record, code)) for metric, code in _FLAGS.items()}
     known: dict[Metric, float | None] = {metric: getattr(record, key) for metric, key in _OF_RECORD.items()}
     return values | {metric: value for metric, value in known.items() if value is not None}

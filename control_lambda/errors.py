@@ -17,12 +17,12 @@ class IncompleteAnswerError(Exception):
     """AWS answered a batch without some of what was asked for."""
 
 
+class AllZerosError(Exception):
+    """Weights that would send no request to any unit."""
+
+
 class NotSavedError(Exception):
     """The table refuses a write again and again, and what it shows of the item does not say why."""
-
-
-class InvalidParameterError(Exception):
-    """A parameter of the account holds a value that is not valid."""
 
 
 FAILED_CALL: Final = (
@@ -30,7 +30,7 @@ FAILED_CALL: Final = (
     BotoCoreError,
     NotDeployedError,
     IncompleteAnswerError,
-    InvalidParameterError,
+    AllZerosError,
     NotSavedError,
 )
 
@@ -45,6 +45,7 @@ _MISSING: Final = frozenset(
         "InvalidInstanceID.NotFound",
     }
 )
+_FORBIDDEN: Final = frozenset({"ValidationError", "AccessDenied", "AccessDeniedException"})
 _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
 )
@@ -74,6 +75,11 @@ def is_conflict(error: BaseException) -> bool:
 def is_missing(error: BaseException) -> bool:
     """What was asked for does not exist."""
     return code_of(error) in _MISSING
+
+
+def is_forbidden(error: BaseException) -> bool:
+    """The call will be refused again: above a maximum, no such group, no permission."""
+    return code_of(error) in _FORBIDDEN
 
 
 def is_busy(error: BaseException) -> bool:

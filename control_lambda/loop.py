@@ -14,15 +14,17 @@ from typing import Any, Final
 from control_lambda.act import Outcome, Remaining, act, unlimited
 from control_lambda.core.decide import decide as decide_by_mode
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Evidence, Snapshot, State
-from control_lambda.core.reasons import Failure, Skip
+from control_lambda.core.model import Decision, Evidence, Limit, Reason, Snapshot, State
+from control_lambda.core.outlook import LIMIT_SECONDS
+from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.core.record import (
     Answer,
     DecisionRecord,
     Skipped,
     record_of,
-    record_without_fleet,
+    record_without_decision,
 )
+from control_lambda.core.traffic.survival import NO_SIGNS
 from control_lambda.errors import FAILED_CALL, code_of
 from control_lambda.orders import Orders, orders_of
 from control_lambda.ports import (
@@ -33,6 +35,7 @@ from control_lambda.ports import (
     NewEvidenceError,
     Sensors,
 )
+from control_lambda.survive import Survival, survive
 from control_lambda.trigger import Trigger, trigger_from
 
 Decide = Callable[[Snapshot, State, Fleet], tuple[Decision, State]]
@@ -62,6 +65,8 @@ def tick(
         remembered = memory.acquire(trigger.at)
     except LeaseHeldError:
         return Skipped(Skip.LEASE_HELD.told())
+    except FAILED_CALL as error:
+        return _without_memory(sensors, actuators, trigger, error)
     with _lease_given_back_on_error(memory):
         state = remembered.state or State()
         trigger = trigger.with_evidence(remembered.evidence)
@@ -71,11 +76,43 @@ def tick(
         problems = remembered.problems + trigger.clock_problems(state)
         orders = orders_of(sensors.settings(), state, problems)
         trigger = trigger.timed_after(state)
+        survival = survive(sensors, actuators) if orders.survive else None
         if orders.fleet is None:
+            record = _record_of(survival, state, trigger, orders.reasons, orders.failures)
             memory.release()
-            return record_without_fleet(state, trigger.at, orders.reasons, orders.failures)
+            return record
         ports = _Ports(sensors, actuators, memory, decide, remaining)
-        return _steer(ports, orders, orders.fleet, trigger, remembered.unbuilt, state)
+        return _steer(ports, orders, orders.fleet, trigger, remembered.unbuilt, state, survival)
+
+
+def _without_memory(
+    sensors: Sensors, actuators: Actuators, trigger: Trigger, error: Exception
+) -> DecisionRecord:
+    """A tick whose memory does not answer: it does what needs none, unless somebody asked not to act."""
+    orders = orders_of(sensors.settings(), State(), (Failure.MEMORY.told(code_of(error)),))
+    survival = None if orders.observe and not orders.survive else survive(sensors, actuators)
+    reasons = (Code.NO_MEMORY.reason(), *orders.reasons)
+    return _record_of(survival, State(), trigger, reasons, orders.failures)
+
+
+def _record_of(
+    survival: Survival | None,
+    state: State,
+    trigger: Trigger,
+    reasons: tuple[Reason, ...],
+    failures: tuple[str, ...],
+) -> DecisionRecord:
+    """The record of a tick that decided nothing; without `survival` it did not even look."""
+    if survival is None:
+        return record_without_decision(state, trigger.at, NO_SIGNS, reasons, (), failures)
+    return record_without_decision(
+        state,
+        trigger.at,
+        survival.signs,
+        (*reasons, *survival.reasons),
+        survival.outcome.writes,
+        (*failures, *survival.outcome.failures),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +133,15 @@ def _steer(
     trigger: Trigger,
     unbuilt: Mapping[str, str],
     state: State,
+    survival: Survival | None,
 ) -> DecisionRecord:
-    """Sense, decide, act; and again at once while new evidence arrives."""
-    total = Outcome(failures=list(orders.failures))
+    """Sense, decide, act; and again at once while new evidence arrives. `survival` came before."""
+    total, reasons = Outcome(failures=list(orders.failures)), orders.reasons
+    if survival is not None:
+        total.absorb(survival.outcome)
+        reasons += survival.reasons
+        if survival.outcome.writes:
+            state = replace(state, weights={})  # what it wrote is ours, and stands in the rule
     evidence = seen = trigger.evidence
     for _ in range(ROUNDS):
         known = _of_fleet(evidence, fleet, total.failures)
@@ -115,7 +158,7 @@ def _steer(
         cause = f"new evidence arrived in each of {ROUNDS} rounds"
         total.failures.append(Failure.STATE_NOT_SAVED.told(cause))
         _give_back(ports.memory, total.failures)
-    return record_of(decision, orders.reasons, total.writes, total.failures)
+    return record_of(decision, reasons, total.writes, total.failures)
 
 
 def _save(
@@ -159,8 +202,13 @@ def _standing(decided: State, before: State, total: Outcome, orders: Orders) -> 
         decided,
         weights=before.weights if total.weights is None else total.weights,
         desired={**before.desired, **total.desired},
+        limits={**decided.limits, **_learned_limits(total, decided.at)},
         last_good_fleet=orders.fleet_json,
     )
+
+
+def _learned_limits(total: Outcome, at: float) -> dict[str, Limit]:
+    return {pool: Limit(nodes, at + LIMIT_SECONDS) for pool, nodes in total.limits.items()}
 
 
 def _of_fleet(evidence: tuple[Evidence, ...], fleet: Fleet, failures: list[str]) -> tuple[Evidence, ...]:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot, State
+from control_lambda.core.traffic.survival import VitalSigns
 
 
 class LeaseHeldError(Exception):
@@ -30,10 +31,10 @@ class NewEvidenceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the account says about the loop: the fleet as JSON (None: unreadable), and the pause."""
+    """What the account says about the loop: the fleet as JSON, and whether to observe (None: unreadable)."""
 
     fleet_json: str | None
-    observe: bool
+    observe: bool | None
     problems: tuple[str, ...] = ()
 
 
@@ -64,12 +65,23 @@ class Sensors(Protocol):
         """
         ...
 
+    def vital_signs(self) -> VitalSigns:
+        """What survival needs, without a fleet.
+
+        What cannot be read is left out and named in `VitalSigns.failures`.
+        """
+        ...
+
 
 class Actuators(Protocol):
     """Changes the world."""
 
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weighted rule, creating it where it is missing; return it as read back."""
+        ...
+
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weights of one of the rows of `VitalSigns`, and nothing else; return it as read back."""
         ...
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:

@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 
 from control_lambda.aws.memory import DynamoMemory
 from control_lambda.aws.nodes import HEALTHY
-from control_lambda.aws.world import CONFIG, OBSERVE, MakeClient
+from control_lambda.aws.sensing import OBSERVE
+from control_lambda.aws.world import CONFIG, MakeClient
 from control_lambda.core import names
 from control_lambda.core.reasons import Skip
 from control_lambda.environment import Environment

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from control_lambda.core.model import Evidence, EvidenceKind, State, evidence_from_plain
 from control_lambda.core.reasons import Failure, Skip
+from control_lambda.core.supply import zones
 from control_lambda.core.supply.refusals import remember
 from control_lambda.orders import last_good_fleet
 
@@ -56,7 +57,8 @@ class Trigger:
         if fleet is None:
             return bool(self.evidence)
         announced = {item.node for item in self.evidence if item.kind is EvidenceKind.INTERRUPTION}
-        refusals = remember(state.refusals, self.evidence, fleet)
+        fresh = [item for item in self.evidence if not zones.is_known(item, state.refused_zones)]
+        refusals = remember(state.refusals, fresh, fleet)
         return refusals != dict(state.refusals) or not announced <= state.leaving.keys()
 
 

@@ -87,7 +87,12 @@ def tick_grants(scope: Construct, steered: Steered) -> list[Grant]:
         ),
         Grant(
             sid="SizePools",
-            actions=["autoscaling:ResumeProcesses", "autoscaling:SetDesiredCapacity"],
+            actions=[
+                "autoscaling:ResumeProcesses",
+                "autoscaling:SetDesiredCapacity",
+                "autoscaling:SuspendProcesses",
+                "autoscaling:TerminateInstanceInAutoScalingGroup",
+            ],
             resources=_groups_of(scope, steered.node_groups),
             conditions={"StringEquals": {f"aws:ResourceTag/{names.CLUSTER_TAG}": steered.cluster_name}},
             forced="EKS makes the pools' Auto Scaling groups and chooses their ids; the name holds the node "

@@ -37,7 +37,10 @@ class Member(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A pool's Auto Scaling group; `members` by instance id, `terminating` more are on their way out."""
+    """A pool's Auto Scaling group; `members` by instance id, `terminating` more are on their way out.
+
+    `zones` are those in which it launches.
+    """
 
     name: str
     desired: int
@@ -46,6 +49,7 @@ class Group:
     terminating: int = 0
     launch_suspended: Suspension = Suspension.NONE
     rebalance_suspended: Suspension = Suspension.NONE
+    zones: tuple[str, ...] = ()
 
 
 class Issue(NamedTuple):
@@ -105,12 +109,20 @@ _BEST_FIRST: Final = (
 
 def join(answers: Answers, fleet: Fleet, at: float) -> Joined:
     """Join what was read; draining targets are no longer registered."""
-    targets = {unit: [target.health for target in found.values()] for unit, found in answers.targets.items()}
     return Joined(
         _pools(answers, fleet, at),
-        {unit: healths.count(TargetHealth.HEALTHY) for unit, healths in targets.items()},
-        {unit: len(healths) - healths.count(TargetHealth.DRAINING) for unit, healths in targets.items()},
+        {unit: healthy_of(found) for unit, found in answers.targets.items()},
+        {unit: len(found) - _count(found, TargetHealth.DRAINING) for unit, found in answers.targets.items()},
     )
+
+
+def healthy_of(targets: Mapping[str, Target]) -> int:
+    """How many of a unit's targets are healthy."""
+    return _count(targets, TargetHealth.HEALTHY)
+
+
+def _count(targets: Mapping[str, Target], health: TargetHealth) -> int:
+    return sum(target.health is health for target in targets.values())
 
 
 def _pools(answers: Answers, fleet: Fleet, at: float) -> dict[str, PoolSignals]:
@@ -153,6 +165,7 @@ def pool_signals(
         rebalance_suspended=group.rebalance_suspended,
         health_known=instances is not None and targets is not None,
         price=price,
+        zones=group.zones,
     )
 
 

@@ -150,6 +150,7 @@ def group_of(raw: Mapping[str, Any]) -> Group:
         terminating=sum(state.startswith(TERMINATING) for state in states),
         launch_suspended=suspension(reasons.get(LAUNCH), Suspension.PERSON),
         rebalance_suspended=suspension(reasons.get(REBALANCE), Suspension.LOOP_OR_PERSON),
+        zones=tuple(sorted(raw.get("AvailabilityZones", ()))),
     )
 
 

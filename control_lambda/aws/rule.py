@@ -12,7 +12,7 @@ from typing import Any, Final
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet, QueryClass
 from control_lambda.environment import Environment
-from control_lambda.errors import NotDeployedError
+from control_lambda.errors import AllZerosError, NotDeployedError
 
 FIRST_PRIORITY: Final = 1
 FIRST_BELOW_ROUTER: Final = names.ROUTER_RULE_PRIORITY + 100
@@ -45,14 +45,41 @@ class ListenerRule:
             for priority, item in enumerate(fleet.classes[:-1], _first_priority(fleet))
         }
 
+    def rows(self) -> dict[str, dict[str, int]]:
+        """The weights of every rule of the loop's that forwards to this stack's units alone, by priority."""
+        listed = {
+            str(priority): self._listed(rule)
+            for priority, rule in self._rules().items()
+            if priority < names.STACK_RULE_PRIORITY
+        }
+        units = self._environment.units
+        return {
+            row: {target: weight for target, weight in weights.items() if target in units}
+            for row, weights in listed.items()
+            if weights and not any(weight for target, weight in weights.items() if target not in units)
+        }
+
+    def write_row(self, row: str, weights: Mapping[str, int]) -> dict[str, int]:
+        """Write the weights of the rule with that priority, and read them back.
+
+        Raises:
+            AllZerosError, NotDeployedError: as from `write`; or there is no such rule any more.
+        """
+        actions = [self._forward(weights)]
+        rule = self._find(int(row))
+        if rule is None:
+            raise NotDeployedError(f"no rule with priority {row}")
+        self._elbv2.modify_rule(RuleArn=rule["RuleArn"], Actions=actions)
+        return self._read_back(weights, int(row))
+
     def write(self, weights: Mapping[str, int], fleet: Fleet | None = None) -> dict[str, int]:
         """Write the weights of the last class or of all traffic, and read them back.
 
         The rule is created where it is missing; without a `fleet` as for one without classes or router.
 
         Raises:
-            NotDeployedError: a unit that is not deployed was given weight, or what serves is about to be
-                removed by a deploy and no unit is ready to take over.
+            AllZerosError: no unit was given any weight.
+            NotDeployedError: a unit that is not deployed was given weight.
         """
         return self._write(weights, _priority_of_rest(fleet), EVERY_REQUEST)
 
@@ -60,7 +87,7 @@ class ListenerRule:
         """Write the weights of one class before the last, as `write` does those of the rest.
 
         Raises:
-            NotDeployedError: as from `write`.
+            AllZerosError, NotDeployedError: as from `write`.
         """
         position = [item.name for item in fleet.classes].index(name)
         return self._write(weights, _first_priority(fleet) + position, _conditions(fleet.classes[position]))
@@ -68,8 +95,6 @@ class ListenerRule:
     def _write(self, weights: Mapping[str, int], priority: int, conditions: Conditions) -> dict[str, int]:
         actions = [self._forward(weights)]
         rule = self._find(priority)
-        if rule is not None and not any(weights.values()):
-            self._refuse_to_cut_off(rule)
         if rule is None:
             self._elbv2.create_rule(
                 ListenerArn=self._environment.listener_arn,
@@ -88,21 +113,14 @@ class ListenerRule:
             return {}
         return {unit: listed.get(unit, 0) for unit in units}
 
-    def _refuse_to_cut_off(self, rule: Rule) -> None:
-        """Zeros never replace what may still serve: the resource `release` has the deploy undone then."""
-        strangers = [
-            target
-            for target, weight in self._listed(rule).items()
-            if weight and target not in self._environment.units
-        ]
-        if strangers:
-            raise NotDeployedError(f"no unit is ready to take over from {', '.join(strangers)}")
-
     def _read_back(self, written: Mapping[str, int], priority: int) -> dict[str, int]:
         rule = self._find(priority)
         return {**dict.fromkeys(written, 0), **(self._listed(rule) if rule else {})}
 
     def _forward(self, weights: Mapping[str, int]) -> dict[str, Any]:
+        """The action. All zeros would answer every request with 503, whatever may still serve."""
+        if not any(weights.values()):
+            raise AllZerosError("no unit is given any weight")
         units = self._environment.units
         strangers = sorted(unit for unit, weight in weights.items() if weight and unit not in units)
         if strangers:

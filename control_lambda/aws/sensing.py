@@ -16,16 +16,21 @@ from control_lambda.aws.joining import (
     Joined,
     NodeGroup,
     Target,
+    healthy_of,
     join,
 )
 from control_lambda.aws.metrics import Counts, Prices
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals, Snapshot
+from control_lambda.core.reasons import Failure
+from control_lambda.core.traffic.survival import VitalSigns
 from control_lambda.ports import Settings
 
 # A health issue carries no time: it counts as observed once in this period, not anew in every tick.
 ISSUE_SECONDS: Final = 900.0
-
+# What the pause parameter may hold.
+NO_PAUSE: Final = ""
+OBSERVE: Final = "observe"
 
 Join = Callable[[Answers, Fleet, float], Joined]
 
@@ -47,8 +52,8 @@ class Sources(Protocol):
         """The fleet parameter."""
         ...
 
-    def paused(self) -> bool:
-        """Whether the pause parameter asks to observe only."""
+    def pause(self) -> str:
+        """What the pause parameter holds; empty when there is none."""
         ...
 
     def traffic(self, fleet: Fleet, at: float) -> Counts:
@@ -65,6 +70,10 @@ class Sources(Protocol):
 
     def class_weights(self, fleet: Fleet) -> Mapping[str, Mapping[str, int]]:
         """The rules of the query classes before the last."""
+        ...
+
+    def rows(self) -> Mapping[str, Mapping[str, int]]:
+        """The weights of every rule that forwards to units alone, by its priority."""
         ...
 
     def instances(self) -> Mapping[str, Instance]:
@@ -131,11 +140,28 @@ def sense(
 
 
 def settings(sources: Sources, calls: Calls) -> Settings:
-    """The fleet parameter and the pause parameter; each may fail without the other."""
+    """The fleet parameter and the pause parameter; each may fail without the other.
+
+    A pause parameter that holds what is not valid was meant to pause.
+    """
     asked_fleet = calls.ask("fleet-parameter", sources.fleet_json)
-    asked_pause = calls.ask("pause-parameter", sources.paused)
-    fleet_json, paused = calls.answer(asked_fleet), calls.answer(asked_pause)
-    return Settings(fleet_json, observe=paused is not False, problems=tuple(calls.failures))
+    asked_pause = calls.ask("pause-parameter", sources.pause)
+    fleet_json, pause = calls.answer(asked_fleet), calls.answer(asked_pause)
+    if pause not in {None, NO_PAUSE, OBSERVE}:
+        calls.failures.append(Failure.PAUSE_PARAMETER.told(f"{pause!r}; valid: {OBSERVE}"))
+    return Settings(fleet_json, None if pause is None else pause != NO_PAUSE, tuple(calls.failures))
+
+
+def vital_signs(sources: Sources, calls: Calls) -> VitalSigns:
+    """What survival needs, of every unit that is deployed; what fails is left out and named."""
+    asked_rows = calls.ask("weights", sources.rows)
+    asked_targets = {
+        unit: calls.ask(f"target-health {unit}", sources.targets, unit) for unit in sources.units
+    }
+    rows = calls.answer(asked_rows)
+    targets = {unit: calls.answer(asked) for unit, asked in asked_targets.items()}
+    healthy = {unit: healthy_of(found) for unit, found in targets.items() if found is not None}
+    return VitalSigns(rows, healthy, tuple(calls.failures))
 
 
 def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[Prices]) -> Answers:

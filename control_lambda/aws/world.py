@@ -16,8 +16,9 @@ from control_lambda.aws.nodes import LAUNCH, REBALANCE, NodesReader
 from control_lambda.aws.rule import ListenerRule
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot
+from control_lambda.core.traffic.survival import VitalSigns
 from control_lambda.environment import Environment
-from control_lambda.errors import InvalidParameterError, NotDeployedError, is_missing
+from control_lambda.errors import NotDeployedError, is_missing
 from control_lambda.ports import Settings
 
 # At worst a call takes two attempts of 1 + 2 s and a back-off of at most 1 s.
@@ -30,7 +31,6 @@ CONFIG: Final = Config(
 )
 SENSE_SECONDS: Final = 5.0  # AWS answers everything in less than one, unless something is wrong with it
 WORKERS: Final = 16
-OBSERVE: Final = "observe"
 
 MakeClient = Callable[..., Any]  # as boto3.client; clients are classes made at run time
 
@@ -65,7 +65,7 @@ class AwsSources:
         self.units: Sequence[str] = tuple(environment.units)
         self.pools: Sequence[str] = tuple(environment.node_group_of)
         self.traffic, self.prices = metrics.traffic, metrics.prices
-        self.weights, self.class_weights = rule.weights, rule.class_weights
+        self.weights, self.class_weights, self.rows = rule.weights, rule.class_weights, rule.rows
         self.instances, self.groups, self.targets = nodes.instances, nodes.groups, nodes.targets
         self.node_group, self.refusals = nodes.node_group, nodes.refusals
 
@@ -73,21 +73,14 @@ class AwsSources:
         """The fleet parameter."""
         return self._parameter(self._environment.fleet_parameter)
 
-    def paused(self) -> bool:
-        """Whether the pause parameter exists and holds `observe`.
-
-        Raises:
-            InvalidParameterError: it holds something else.
-        """
+    def pause(self) -> str:
+        """What the pause parameter holds; empty when there is none."""
         try:
-            value = self._parameter(self._environment.pause_parameter)
+            return self._parameter(self._environment.pause_parameter)
         except ClientError as error:
             if is_missing(error):
-                return False
+                return sensing.NO_PAUSE
             raise
-        if value != OBSERVE:
-            raise InvalidParameterError(f"{self._environment.pause_parameter}: {value!r}; valid: {OBSERVE}")
-        return True
 
     def _parameter(self, name: str) -> str:
         return str(self._ssm.get_parameter(Name=name)["Parameter"]["Value"])
@@ -113,6 +106,10 @@ class AwsSensors:
         self.fleet = fleet
         return sensed.snapshot
 
+    def vital_signs(self) -> VitalSigns:
+        """What survival needs, read side by side."""
+        return sensing.vital_signs(self._sources, Calls(self._executor, SENSE_SECONDS))
+
 
 class AwsActuators:
     """`ports.Actuators` over boto3; it acts on the fleet and the groups that `sensors` found last."""
@@ -125,6 +122,10 @@ class AwsActuators:
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weighted rule and read it back."""
         return self._rule.write(weights, self._sensors.fleet)
+
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weights of the rule with that priority and read it back."""
+        return self._rule.write_row(row, weights)
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the rule of one query class and read it back."""

@@ -3,15 +3,16 @@
 Pure: the same snapshot, state and fleet always give the same decision. `snapshot.at` is now.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from control_lambda.core import record, why
 from control_lambda.core.demand import idle
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, Mode, Snapshot, State
+from control_lambda.core.model import Decision, Mode, Snapshot, State, Termination
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.plan import planner, sizes
+from control_lambda.core.supply import rebalancing, replacing
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.traffic.policies import POLICIES
@@ -39,7 +40,9 @@ def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, St
     traffic = choose_traffic(outlook, mode, wanted)
     kept = keep_what_serves(outlook, wanted, traffic)
     rows = choose_class_weights(outlook, traffic, kept)
-    choice = record.Choice(mode, plan.nodes, kept, traffic.weights, rows)
+    leaving = choose_terminations(outlook, kept)
+    swaps = rebalancing.choose(snapshot.pools, state.rebalancing)
+    choice = record.Choice(mode, plan.nodes, kept, traffic.weights, rows, leaving, swaps)
     told = why.tell(outlook, choice, plan, traffic)
     return record.decision(outlook, choice, told), record.remembered(outlook, choice)
 
@@ -64,9 +67,9 @@ def choose_mode(outlook: Outlook) -> Mode:
 def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
     """The sizes to aim for: the cheapest that carry the forecast, or those of the policy's shares.
 
-    As they stand while demand is stale.
+    As they stand while demand is stale, and while everything that served is unhealthy at once.
     """
-    if outlook.forecast.stale:
+    if outlook.forecast.stale or outlook.all_unhealthy:
         return sizes.unchanged_plan(outlook.supplies, outlook.tables, outlook.fleet)
     formula = POLICIES[outlook.fleet.policy].formula
     if formula is not None:
@@ -104,6 +107,30 @@ def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traff
     return {name: min(nodes, now[name]) for name, nodes in kept.items()}
 
 
+def choose_terminations(outlook: Outlook, wanted: Mapping[str, int]) -> tuple[Termination, ...]:
+    """The nodes that leave by id: those of no use, and the worst where a pool with such or slow ones shrinks.
+
+    A node gives up its place where the group is to want less: it may not grow there, or need not.
+    """
+    return tuple(
+        item
+        for supply in outlook.supplies
+        if supply.sensed and not supply.fixed
+        for item in _leaving(outlook, supply, wanted[supply.pool.name])
+    )
+
+
+def _leaving(outlook: Outlook, supply: Supply, wanted: int) -> Iterator[Termination]:
+    signals = outlook.snapshot.pools[supply.pool.name]
+    too_many = max(0, signals.desired - supply.group_size(wanted))
+    decrements = min(too_many, len(supply.doomed))
+    surplus = min(too_many - decrements, max(0, supply.in_service - wanted))
+    left = replacing.allowance(supply.pool.name, outlook.snapshot, outlook.state) - len(supply.doomed)
+    chosen = bool(supply.census.slow or supply.useless or supply.doomed) and 0 < surplus <= left
+    first = replacing.leaving_first(supply.census, signals, surplus) if chosen else ()
+    return replacing.terminations(supply.pool.name, supply.census, supply.doomed, first, decrements)
+
+
 def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
     """Whether the pools that would carry the forecast at least cost can be had to `needed` rpm."""
     if not any(_is_short(supply) for supply in outlook.supplies):
@@ -126,7 +153,7 @@ def _available(outlook: Outlook) -> dict[str, bool]:
     units = {
         supply.unit.name
         for supply in outlook.supplies
-        if supply.coming or not (supply.refusal or supply.awaits_build)
+        if supply.coming or (supply.most and not (supply.refusal or supply.awaits_build))
     }
     return {name: name in units for name in outlook.tables}
 

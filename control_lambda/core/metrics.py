@@ -52,6 +52,10 @@ class Metric(Enum):
     SHORTFALL = ("Shortfall", Owner.LOOP, OF_FLEET, "Count", "tick")
     QUOTA_REACHED = ("QuotaReached", Owner.LOOP, OF_FLEET, "Count", "tick")
     FOREIGN_WEIGHTS = ("ForeignWeights", Owner.LOOP, OF_FLEET, "Count", "tick")
+    SURVIVAL = ("Survival", Owner.LOOP, OF_FLEET, "Count", "tick")
+    ALL_UNHEALTHY = ("AllUnhealthy", Owner.LOOP, OF_FLEET, "Count", "tick")
+    # Of how many units it could not be read which nodes serve
+    BELIEFS_STALE = ("BeliefsStale", Owner.LOOP, OF_FLEET, "Count", "tick")
     NODE_GROUP_HELD = ("NodeGroupHeld", Owner.LOOP, OF_POOL, "Count", "tick")
     AVAILABLE = ("Available", Owner.LOOP, OF_POOL, "Count", "tick")
     DESIRED_NODES = ("DesiredNodes", Owner.LOOP, OF_POOL, "Count", "tick")

@@ -119,7 +119,8 @@ class PoolSignals:
     `desired` and `maximum` (MaxSize; None when not read) are the group's, `nodes` maps the ids of its Pending
     or InService members; `terminating` more are billed and serve nobody. Unless `health_known`, nothing is
     known of a node but that the group holds it, and since when is not. `status` is the node group's, empty
-    when not read. `price` is the live price, None when none is known.
+    when not read. `price` is the live price, None when none is known. `zones` are those in which the group
+    may launch, empty when not read.
     """
 
     desired: int
@@ -131,6 +132,7 @@ class PoolSignals:
     rebalance_suspended: Suspension = Suspension.NONE
     health_known: bool = True
     price: float | None = None
+    zones: tuple[str, ...] = ()
 
     @cached_property
     def ready(self) -> frozenset[str]:
@@ -145,6 +147,11 @@ class PoolSignals:
         if not self.health_known:
             return {}
         return {identity: node.launched_at for identity, node in self.nodes.items() if not node.is_ready}
+
+    @cached_property
+    def anomalous(self) -> frozenset[str]:
+        """The ids of the ready nodes that answer more errors than the others."""
+        return frozenset(identity for identity in self.ready if self.nodes[identity].anomalous)
 
     @property
     def in_service(self) -> int:
@@ -296,11 +303,17 @@ class ServiceMemory:
 
 @dataclass(frozen=True, slots=True)
 class Idleness:
-    """Since when nothing at all has come (0: something does), and the nodes kept until `at`."""
+    """Since when nothing at all has come (0: something does), and the nodes kept until `at`.
+
+    `run` counts the empty minutes up to `minute`, the last one known; `share` of those before were empty.
+    """
 
     since: float = 0.0
     nodes: int = 0
     at: float = 0.0
+    minute: int = 0
+    run: int = 0
+    share: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,15 +325,67 @@ class Losses:
 
 
 @dataclass(frozen=True, slots=True)
+class Health:
+    """A unit's healthy targets, as last read `at`, and when some were last healthy (0: never)."""
+
+    at: float
+    nodes: int
+    served_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneRefusal:
+    """The latest launch that was refused in a zone."""
+
+    kind: EvidenceKind
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class NodesMemory:
+    """What is remembered of a pool's nodes, as of `at` (0: nothing).
+
+    `unserved` were seen before they ever served, `unhealthy` ones have served and do not now, since the time
+    given; every other node of the pool served when it was last seen. `terminated` are the times at which
+    nodes were terminated by id lately.
+    """
+
+    at: float = 0.0
+    unserved: tuple[str, ...] = ()
+    unhealthy: Mapping[str, float] = field(default_factory=dict)
+    terminated: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The one replacement while the breaker is open: the pool whose node was terminated at `at`."""
+
+    pool: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """What a refused write teaches: the pool gets no more than `nodes` until then."""
+
+    nodes: int
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What one tick leaves to the next.
 
-    `weights` and `desired` are what the tick decided, `ready` and `in_service` the nodes by pool that it
-    saw, `prices` the last good live price by pool, `demand` what the forecast knows and `settled` what of
-    that will not change any more, `peaks` the recent maxima of the forecast (time, rpm; falling), `losses`
-    how the nodes of each pool last, `service` what each unit's requests take, `trust` the share of its
-    throughput that it is trusted with, `leaving` the interrupted nodes and until when they are left out,
-    `served` the units that have ever had a ready node.
+    `weights` and `desired` are what the tick decided, `in_service` the nodes by pool that it saw, `health`
+    what each unit's targets were last seen to be, `prices` the last good live price by pool, `demand` what
+    the forecast knows and `settled` what of that will not change any more, `peaks` the recent maxima of the
+    forecast (time, rpm; falling), `losses` how the nodes of each pool last, `service` what each unit's
+    requests take, `trust` the share of its throughput that it is trusted with, `leaving` the interrupted
+    nodes and until when they are left out, `queueing` whether each unit's servers queue under overload, as
+    far as that is known, `served` the units that have ever had a ready node. By pool: `nodes`, what is
+    remembered of its nodes; `refused_zones`, the zones that refused a launch; `unmet`, since when the group
+    has held fewer nodes than it wants and got none; `limits`, what refused writes taught. `rebalancing` are
+    the pools whose zone rebalancing the loop suspends, `trial` the last replacement under the breaker.
     """
 
     tick: int = 0
@@ -329,7 +394,6 @@ class State:
     mode_since: float = 0.0
     weights: Mapping[str, int] = field(default_factory=dict)
     desired: Mapping[str, int] = field(default_factory=dict)
-    ready: Mapping[str, int] = field(default_factory=dict)
     in_service: Mapping[str, int] = field(default_factory=dict)
     prices: Mapping[str, float] = field(default_factory=dict)
     demand: DemandMemory = DemandMemory()
@@ -341,8 +405,16 @@ class State:
     losses: Mapping[str, Losses] = field(default_factory=dict)
     service: Mapping[str, ServiceMemory] = field(default_factory=dict)
     trust: Mapping[str, float] = field(default_factory=dict)
+    health: Mapping[str, Health] = field(default_factory=dict)
+    queueing: Mapping[str, bool] = field(default_factory=dict)
     leaving: Mapping[str, float] = field(default_factory=dict)
     served: tuple[str, ...] = ()
+    nodes: Mapping[str, NodesMemory] = field(default_factory=dict)
+    refused_zones: Mapping[str, Mapping[str, ZoneRefusal]] = field(default_factory=dict)
+    unmet: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, Limit] = field(default_factory=dict)
+    rebalancing: tuple[str, ...] = ()
+    trial: Trial | None = None
     last_good_fleet: str = ""
 
 
@@ -388,13 +460,33 @@ class Report:
     pools: Mapping[str, PoolReport]
 
 
+class Cause(StrEnum):
+    """Why a node is terminated by id."""
+
+    DEAD = "dead"
+    HUNG = "hung"
+    SLOW = "slow"
+    SURPLUS = "surplus"
+
+
+@dataclass(frozen=True, slots=True)
+class Termination:
+    """A node to be terminated; with `decrement` its group wants one less, else it launches another."""
+
+    pool: str
+    node: str
+    decrement: bool
+    why: Cause
+
+
 @dataclass(frozen=True, slots=True)
 class Decision(Report):
     """What a tick decided: everything that is told about it, and the weights and sizes to write.
 
     `weights` is None when they stay as they are; `sizes` holds only the pools whose desired size
-    changes; `resume` the pools whose suspended launches are to be resumed; `class_weights` the query classes
-    whose weights change.
+    changes, once the nodes of `terminate` are gone; `resume` the pools whose suspended launches are to be
+    resumed; `suspend_rebalancing` and `resume_rebalancing` those whose groups are to stop and to go on
+    evening out their zones; `class_weights` the query classes whose weights change.
     """
 
     demand_rpm: float
@@ -406,6 +498,9 @@ class Decision(Report):
     sizes: Mapping[str, int]
     resume: tuple[str, ...] = ()
     class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    terminate: tuple[Termination, ...] = ()
+    suspend_rebalancing: tuple[str, ...] = ()
+    resume_rebalancing: tuple[str, ...] = ()
 
 
 def plain(value: Any) -> Any:
@@ -471,15 +566,31 @@ def state_from_json(text: str) -> State:
                     unit: ServiceMemory(tuple(known["recent"]), known["ratio"])
                     for unit, known in raw.get("service", {}).items()
                 },
+                "health": {unit: Health(**read) for unit, read in raw.get("health", {}).items()},
                 "losses": {pool: Losses(**losses) for pool, losses in raw.get("losses", {}).items()},
                 "refusals": {
                     key: Refusal(**{**refusal, "kind": EvidenceKind(refusal["kind"])})
                     for key, refusal in raw["refusals"].items()
                 },
+                "nodes": {pool: _nodes_memory(known) for pool, known in raw.get("nodes", {}).items()},
+                "refused_zones": {
+                    pool: {
+                        zone: ZoneRefusal(EvidenceKind(refused["kind"]), refused["at"])
+                        for zone, refused in zones.items()
+                    }
+                    for pool, zones in raw.get("refused_zones", {}).items()
+                },
+                "limits": {pool: Limit(**limit) for pool, limit in raw.get("limits", {}).items()},
+                "rebalancing": tuple(raw.get("rebalancing", ())),
+                "trial": Trial(**raw["trial"]) if raw.get("trial") else None,
             }
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"state: {type(error).__name__}: {error}") from error
+
+
+def _nodes_memory(raw: Mapping[str, Any]) -> NodesMemory:
+    return NodesMemory(**{name: _tuples(value) for name, value in raw.items()})
 
 
 def _demand_memory(raw: Mapping[str, Any]) -> DemandMemory:

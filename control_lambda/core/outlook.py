@@ -23,19 +23,22 @@ from control_lambda.core.model import (
     State,
 )
 from control_lambda.core.plan.staffing import carried_table
-from control_lambda.core.supply import losses, service, trust
-from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, overdue, remember
-from control_lambda.core.supply.supply import Supply, Tables, ready_by_unit, supplies_of
+from control_lambda.core.supply import health, losses, nodes, overload, service, trust, zones
+from control_lambda.core.supply.refusals import INTERRUPTION_SECONDS, forget_proven, remember
+from control_lambda.core.supply.supply import Supply, Tables, supplies_of
 
 # A launch decided on now serves after its start; the decision itself waited for the next tick.
 TICK_SECONDS: Final = 60
+# What a refused write taught is tried again after this: nobody tells when a person has changed his mind.
+LIMIT_SECONDS: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
     """A tick's view of the fleet. `state` is the memory with this snapshot learned; `before` without.
 
-    `ready` holds the ready nodes of each unit, over its pools.
+    `serving` says what is known of the nodes of each unit, over its pools, and `ready` how many of them
+    serve. `all_unhealthy`: those that served last are unhealthy, all of them.
     """
 
     snapshot: Snapshot
@@ -45,7 +48,9 @@ class Outlook:
     forecast: Forecast
     tables: Tables
     supplies: tuple[Supply, ...]
+    serving: Mapping[str, health.Serving]
     ready: Mapping[str, int]
+    all_unhealthy: bool
 
     @property
     def demand_to_carry(self) -> float:
@@ -64,22 +69,40 @@ def look(snapshot: Snapshot, before: State, fleet: Fleet) -> Outlook:
     horizon = _horizon_minutes(start_seconds)
     learned = _learn(snapshot, before, fleet, horizon)
     tables = {unit.name: _table(unit, snapshot, learned, fleet.objective) for unit in fleet.units}
-    trusted = _learn_trust(learned, snapshot, before.demand.minute, tables, fleet)
+    trusted = _learn_of_load(learned, snapshot, before.demand.minute, tables, fleet)
     late_usd = worth.usd_per_late_request(fleet, tables)
-    supplies = supplies_of(snapshot, trusted, fleet, late_usd)
+    seen = supplies_of(snapshot, trusted, fleet, late_usd)
+    serving = health.serving_by_unit(snapshot, trusted, seen, fleet)
+    supplies = health.as_known(seen, serving)
     expected = look_ahead(trusted.demand, snapshot.at, horizon, _miss_share(fleet.objective))
     forecast = _worth_carrying(expected, trusted.demand, supplies, tables, late_usd)
     state = _remember_peak(trusted, snapshot.at, forecast, start_seconds)
-    return Outlook(snapshot, before, state, fleet, forecast, tables, supplies, ready_by_unit(supplies))
+    return Outlook(
+        snapshot,
+        before,
+        state,
+        fleet,
+        forecast,
+        tables,
+        supplies,
+        serving,
+        {unit: found.nodes for unit, found in serving.items()},
+        health.all_unhealthy(snapshot, state, serving),
+    )
 
 
-def _learn_trust(
+def _learn_of_load(
     state: State, snapshot: Snapshot, since: int, tables: Mapping[str, tuple[float, ...]], fleet: Fleet
 ) -> State:
-    """The state with what the minutes after `since` teach of how far each unit's profile can be trusted."""
+    """The state with what the minutes after `since` teach of each unit under load: how far its profile can be
+    trusted, and what its servers do with too much.
+    """
     learning = {name for name, memory in state.service.items() if service.is_learning(memory)}
-    learned = trust.learn(state.trust, snapshot.minutes, tables, fleet, since, learning=learning)
-    return replace(state, trust=learned)
+    return replace(
+        state,
+        trust=trust.learn(state.trust, snapshot.minutes, tables, fleet, since, learning=learning),
+        queueing=overload.learn(state.queueing, snapshot.minutes, tables, fleet, since),
+    )
 
 
 def _remember_peak(state: State, at: float, forecast: Forecast, window: float) -> State:
@@ -117,7 +140,10 @@ def _forget_future(state: State, at: float) -> State:
         idle=state.idle if state.idle.since <= at else Idleness(),
         peaks=tuple(peak for peak in state.peaks if peak[0] <= at),
         refusals={key: refusal for key, refusal in state.refusals.items() if refusal.at <= at},
+        health={unit: read for unit, read in state.health.items() if read.at <= at},
         leaving={node: until for node, until in state.leaving.items() if until <= at + INTERRUPTION_SECONDS},
+        nodes={pool: replace(known, at=min(known.at, at)) for pool, known in state.nodes.items()},
+        limits={pool: limit for pool, limit in state.limits.items() if limit.until <= at + LIMIT_SECONDS},
     )
 
 
@@ -138,7 +164,8 @@ def _table(unit: Unit, snapshot: Snapshot, state: State, objective: Objective) -
     """What the unit carries, up to the most nodes that it may have or has."""
     seconds = service.planned_seconds(unit, state.service)
     trusted = trust.trusted_service_seconds(unit, seconds, state.trust, objective)
-    most = sum(max(pool.nodes.max, _size(pool, snapshot, state)) for pool in unit.pools)
+    sizes = sum(max(pool.nodes.max, _size(pool, snapshot, state)) for pool in unit.pools)
+    most = max(sizes, snapshot.healthy.get(unit.name, 0))
     return carried_table(trusted, objective.latency_seconds, 1 - objective.percentile / 100, most)
 
 
@@ -149,8 +176,16 @@ def _size(pool: Pool, snapshot: Snapshot, state: State) -> int:
 
 def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> State:
     """The state with what the snapshot teaches of demand and of capacity."""
-    announced = (replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence)
-    evidence = (*announced, *_never_ready(snapshot, fleet))
+    announced = [replace(item, at=min(item.at, snapshot.at)) for item in snapshot.evidence]
+    known_nodes = nodes.learn(state, snapshot, fleet)
+    hanging = _hanging(snapshot, replace(state, nodes=known_nodes), fleet)
+    unmet = zones.unmet(state, snapshot)
+    refused_zones = zones.note(state.refused_zones, announced, snapshot.at)
+    evidence = (
+        *zones.of_pools(announced, refused_zones, snapshot.pools, state.refusals),
+        *zones.unmet_evidence(unmet, refused_zones, snapshot.at),
+        *(Evidence(name, EvidenceKind.NEVER_READY, snapshot.at) for name in hanging),
+    )
     refusals = remember(state.refusals, evidence, fleet)
     live = {name: pool.price for name, pool in snapshot.pools.items() if pool.price is not None}
     known_service = service.learn(state.service, snapshot.minutes, fleet, state.demand.minute)
@@ -158,7 +193,12 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
         _count(snapshot, state, fleet, horizon),
         service=known_service,
         losses=losses.learn(state, snapshot),
-        refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service),
+        health=health.remember(state.health, snapshot),
+        refusals=forget_proven(refusals, snapshot.pools, fleet, snapshot.at, state.in_service, hanging),
+        nodes=known_nodes,
+        refused_zones=refused_zones,
+        unmet=unmet,
+        limits={pool: limit for pool, limit in state.limits.items() if snapshot.at < limit.until},
         leaving=_leaving(snapshot, state),
         served=_served(snapshot, state, fleet),
         prices={**state.prices, **live},
@@ -208,12 +248,10 @@ def _served(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[str, ...]:
     return tuple(sorted(ready.union(state.served)))
 
 
-def _never_ready(snapshot: Snapshot, fleet: Fleet) -> list[Evidence]:
-    return [
-        Evidence(name, EvidenceKind.NEVER_READY, snapshot.at)
-        for name, signals in snapshot.pools.items()
-        if overdue(signals, fleet.unit_of[name], snapshot.at)
-    ]
+def _hanging(snapshot: Snapshot, state: State, fleet: Fleet) -> list[str]:
+    """The pools that hold a node which should have served by now and never has."""
+    found = nodes.censuses(snapshot, state, fleet)
+    return [name for name, census in found.items() if census.hung]
 
 
 def _leaving(snapshot: Snapshot, state: State) -> dict[str, float]:

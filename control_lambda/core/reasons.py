@@ -11,9 +11,19 @@ from control_lambda.core.model import Reason
 # The cases of REFUSED: whether AWS's words say something to us.
 READ: Final = 0
 UNREAD: Final = 1
-# The cases of BUDGET, whose sentences differ.
+# The cases of BUDGET.
 HELD_BACK: Final = 0
 OVER_BUDGET: Final = 1
+# The cases of HEALTH_UNKNOWN.
+OF_UNIT: Final = 0
+EVERYWHERE: Final = 1
+# The cases of REPLACED.
+AS_MANY: Final = 0
+ONE_LESS: Final = 1
+# The cases of REBALANCING.
+STOPS: Final = 0
+GOES_ON: Final = 1
+BY_PERSON: Final = 2
 
 
 class Code(StrEnum):
@@ -65,6 +75,64 @@ class Code(StrEnum):
         "launches-suspended",
         "AWS suspended the group's launches after a day of refusals.",
         "{subject}: AWS suspended the group's launches",
+    )
+    LAUNCHES_STOPPED = (
+        "launches-stopped",
+        "A person suspended the group's launches; that is respected, and nodes are bought elsewhere.",
+        "{subject}: a person suspended the group's launches, no node is asked for here",
+    )
+    GROUP_DELETED = (
+        "group-deleted",
+        "The node group is gone; what it served is bought elsewhere.",
+        "{subject}: the node group is gone, its nodes are bought elsewhere",
+    )
+    LIMITED = (
+        "limited",
+        "The group may not get as many nodes as fleet.yaml allows; the rest is bought elsewhere.",
+        "{subject}: its group may hold {limit} nodes at most, fleet.yaml allows {most}",
+    )
+    ZONE_REFUSED = (
+        "zone-refused",
+        "One zone refuses launches; the group tries its others by itself.",
+        "{subject}: launch refused ({kind}) in {zone}; the group tries its other zones",
+    )
+    UNMET = (
+        "desired-unmet",
+        "The group got no node for minutes although it wants more; the pool counts as short.",
+        "{subject}: wants {desired} nodes and has held {nodes} for {minutes:.0f} min",
+    )
+    DEAD = (
+        "node-dead",
+        "Nodes that served no longer do; they are no capacity and are replaced a few at a time.",
+        "{subject}: {nodes} dead",
+    )
+    HUNG = (
+        "node-hung",
+        "Nodes were launched and never served; they are no capacity and are terminated a few at a time.",
+        "{subject}: {nodes} not ready within twice the start time",
+    )
+    SLOW = (
+        "node-slow",
+        "Nodes serve far worse than the others of their unit; they leave first.",
+        "{subject}: {nodes} far slower than the others, or answering errors",
+    )
+    REPLACED = (
+        "node-replaced",
+        "A node is terminated by its id, because it is of no use or the worst of a pool that shrinks.",
+        "{subject}: {node} is terminated ({why}) and replaced",
+        "{subject}: {node} is terminated ({why}), its place is given up",
+    )
+    BREAKER = (
+        "breaker",
+        "Whole units ceased to serve at once: the checks or the image are to blame, not every node.",
+        "all that served fell within 10 min ({units}): one replacement at a time, somebody should look",
+    )
+    REBALANCING = (
+        "rebalancing",
+        "A group's own swapping of nodes between zones is suspended, or runs while EKS updates the group.",
+        "{subject}: its group no longer swaps nodes to even out its zones",
+        "{subject}: its group may swap nodes while EKS updates it",
+        "{subject}: a person suspended zone rebalancing, which EKS's update needs",
     )
     NOT_BUILT = (
         "unit-not-built",
@@ -145,17 +213,49 @@ class Code(StrEnum):
     FLEET_UNREADABLE = (
         "fleet-unreadable",
         "The fleet description could not be read; the last good one stays in force.",
-        "The fleet parameter cannot be read; the last good fleet stays.",
+        "The fleet parameter cannot be read; the last good fleet, if any, stays.",
     )
     FLEET_INVALID = (
         "fleet-invalid",
         "The fleet description is invalid; the last good one stays in force.",
-        "The fleet parameter is invalid ({error}); the last good one stays.",
+        "The fleet parameter is invalid ({error}); the last good one, if any, stays.",
     )
     PAUSED = (
         "paused",
         "The loop is paused: it decides and reports, but writes nothing.",
         "The loop is paused: it decides and reports, and writes nothing.",
+    )
+
+    NO_MEMORY = (
+        "no-memory",
+        "The table with the loop's memory does not answer; only weights are moved, by target health alone.",
+        "survival: no memory; weight only leaves units that have nothing healthy",
+    )
+    NO_FLEET = (
+        "no-fleet",
+        "No fleet description is known; only weights are moved, by target health alone.",
+        "survival: no fleet is known; weight only leaves units that have nothing healthy",
+    )
+    PAUSE_UNREADABLE = (
+        "pause-unreadable",
+        "Whether the loop is paused could not be read; only weights are moved, by target health alone.",
+        "survival: the pause cannot be read; weight only leaves units that have nothing healthy",
+    )
+    HEALTH_INFERRED = (
+        "health-inferred",
+        "Which nodes of the unit serve could not be read; it is known from elsewhere.",
+        "{subject}: {nodes} nodes serve, by {source} of {age:.0f} s ago",
+    )
+    HEALTH_UNKNOWN = (
+        "health-unknown",
+        "Whether any node of the unit serves is not known; its weight stays only while no other is healthy.",
+        "{subject}: not known whether any node serves",
+        "survival: the health of no unit can be read; nothing is changed",
+    )
+    ALL_UNHEALTHY = (
+        "all-unhealthy",
+        "All that served turned unhealthy at once; weights and sizes stay, the checks may be to blame.",
+        "every node that served is unhealthy: weights and sizes are held",
     )
 
     def reason(self, subject: str = "", *, case: int = 0, **named: object) -> Reason:
@@ -234,9 +334,10 @@ class Failure(StrEnum):
     )
     PAUSE_PARAMETER = (
         "pause-parameter",
-        "pause-unreadable",
-        "The pause parameter could not be read; nothing is written.",
+        Code.PAUSE_UNREADABLE.value,
+        "The pause parameter could not be read or holds what is not valid.",
     )
+    MEMORY = ("memory", Code.NO_MEMORY.value, "DynamoDB did not give the loop's memory.")
     METRICS = ("metrics", "metrics-failed", "CloudWatch gave no request counts.")
     PRICES = ("prices", "prices-failed", "CloudWatch gave no live prices; the last good ones count.")
     WEIGHTS = ("weights", "weights-failed", "The load balancer's rule could not be read or written.")
@@ -255,6 +356,12 @@ class Failure(StrEnum):
     )
     SIZE = ("size of", "size-failed", "A pool's size could not be set.")
     RESUME = ("resume of", "resume-failed", "A pool's suspended launches could not be resumed.")
+    TERMINATION = ("termination of", "termination-failed", "A node could not be terminated.")
+    REBALANCING = (
+        "rebalancing of",
+        "rebalancing-failed",
+        "A group's own swapping of nodes could not be suspended or resumed.",
+    )
 
     def told(self, cause: str, subject: str = "") -> str:
         """The failure as the record tells it."""

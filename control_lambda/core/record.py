@@ -4,6 +4,7 @@
 """
 
 import bisect
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import Any
@@ -15,12 +16,19 @@ from control_lambda.core.model import (
     PoolReport,
     Reason,
     Report,
+    Snapshot,
     State,
+    Suspension,
+    Termination,
+    Trial,
     UnitReport,
 )
 from control_lambda.core.outlook import Outlook
+from control_lambda.core.supply.rebalancing import Rebalancing
+from control_lambda.core.supply.replacing import recent
 from control_lambda.core.supply.supply import Supply, cost_per_hour
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
+from control_lambda.core.traffic.survival import VitalSigns
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,8 @@ Answer = DecisionRecord | Skipped
 class Choice:
     """What a tick chose: the mode, the sizes planned for, the sizes and weights for now.
 
-    `class_weights` has a row for each query class before the last.
+    Sizes are those of nodes that are of use. `class_weights` has a row for each query class before the last.
+    `terminate` are the nodes that leave by id, `rebalancing` what becomes of the groups' own swaps.
     """
 
     mode: Mode
@@ -63,6 +72,8 @@ class Choice:
     sizes: Mapping[str, int]
     weights: Mapping[str, int]
     class_weights: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    terminate: tuple[Termination, ...] = ()
+    rebalancing: Rebalancing = field(default_factory=Rebalancing)
 
 
 def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Decision:
@@ -82,25 +93,30 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
-        weights=None if dict(choice.weights) == snapshot.weights else choice.weights,
-        sizes={
-            supply.pool.name: choice.sizes[supply.pool.name]
-            for supply in outlook.supplies
-            if not supply.fixed and choice.sizes[supply.pool.name] != supply.desired
-        },
+        weights=_weights_to_write(choice, snapshot),
+        sizes=_group_sizes(outlook, choice),
         resume=tuple(
             supply.pool.name
             for supply in outlook.supplies
             if supply.pool.name in snapshot.pools
-            and snapshot.pools[supply.pool.name].launch_suspended
+            and snapshot.pools[supply.pool.name].launch_suspended is Suspension.AWS
             and choice.sizes[supply.pool.name] > supply.in_service
         ),
+        terminate=choice.terminate,
+        suspend_rebalancing=choice.rebalancing.suspend,
+        resume_rebalancing=choice.rebalancing.resume,
         class_weights={
             name: row
             for name, row in choice.class_weights.items()
             if dict(row) != snapshot.class_weights.get(name)
         },
     )
+
+
+def _weights_to_write(choice: Choice, snapshot: Snapshot) -> Mapping[str, int] | None:
+    """The weights where they change; never all zeros."""
+    stand = dict(choice.weights) == snapshot.weights or not any(choice.weights.values())
+    return None if stand else choice.weights
 
 
 def remembered(outlook: Outlook, choice: Choice) -> State:
@@ -113,10 +129,45 @@ def remembered(outlook: Outlook, choice: Choice) -> State:
         mode=choice.mode,
         mode_since=outlook.snapshot.at if changed else outlook.before.mode_since,
         weights=dict(choice.weights),
-        desired=dict(choice.sizes),
-        ready={supply.pool.name: supply.ready for supply in outlook.supplies},
-        in_service={supply.pool.name: supply.in_service for supply in outlook.supplies},
+        desired={
+            supply.pool.name: supply.group_size(choice.sizes[supply.pool.name]) for supply in outlook.supplies
+        },
+        in_service={supply.pool.name: supply.members for supply in outlook.supplies},
+        nodes={
+            pool: replace(known, terminated=_terminated(outlook, choice, pool))
+            for pool, known in outlook.state.nodes.items()
+        },
+        rebalancing=choice.rebalancing.remembered,
+        trial=_trial(outlook),
     )
+
+
+def _group_sizes(outlook: Outlook, choice: Choice) -> dict[str, int]:
+    """The sizes to be written: those that differ from what the groups want once the terminations are done."""
+    given_up = Counter(item.pool for item in choice.terminate if item.decrement)
+    sizes = {}
+    for supply in outlook.supplies:
+        name, size = supply.pool.name, supply.group_size(choice.sizes[supply.pool.name])
+        if not supply.fixed and size != outlook.snapshot.pools[name].desired - given_up[name]:
+            sizes[name] = size
+    return sizes
+
+
+def _trial(outlook: Outlook) -> Trial | None:
+    """The replacement that is under way while the breaker is open."""
+    spared = [supply for supply in outlook.supplies if supply.spared]
+    begun = (
+        Trial(supply.pool.name, outlook.snapshot.at)
+        for supply in spared
+        if not set(supply.doomed).isdisjoint(supply.census.dead)
+    )
+    return next(begun, outlook.state.trial if spared else None)
+
+
+def _terminated(outlook: Outlook, choice: Choice, pool: str) -> tuple[float, ...]:
+    """When nodes of the pool were terminated lately, this tick included."""
+    before = recent(outlook.state.nodes[pool].terminated, outlook.snapshot.at)
+    return before + tuple(outlook.snapshot.at for item in choice.terminate if item.pool == pool)
 
 
 def record_of(
@@ -128,10 +179,15 @@ def record_of(
     return DecisionRecord(**told, writes=tuple(writes), failures=tuple(failures))
 
 
-def record_without_fleet(
-    state: State, at: float, reasons: Sequence[Reason], failures: Sequence[str]
+def record_without_decision(
+    state: State,
+    at: float,
+    signs: VitalSigns,
+    reasons: Sequence[Reason],
+    writes: Sequence[Write],
+    failures: Sequence[str],
 ) -> DecisionRecord:
-    """The record of a tick that knows no fleet: nothing is sensed, decided or changed."""
+    """The record of a tick that knew too little to decide: what it read, and what survival wrote."""
     return DecisionRecord(
         tick=state.tick,
         at=at,
@@ -143,11 +199,26 @@ def record_without_fleet(
         savings_usd_per_hour=None,
         budget_usd_per_hour=None,
         signal_age_seconds=None,
-        units={},
+        units=_units_of(signs, writes),
         pools={},
-        writes=(),
+        writes=tuple(writes),
         failures=tuple(failures),
     )
+
+
+def _units_of(signs: VitalSigns, writes: Sequence[Write]) -> dict[str, UnitReport]:
+    """The units whose health is known; their weights are those of all traffic, which the last row has."""
+    row, before = max((signs.rows or {}).items(), key=lambda item: int(item[0]), default=("", {}))
+    after = next((write.after for write in writes if write.subject == rule_subject(row)), before)
+    return {
+        unit: UnitReport(healthy, after.get(unit, 0), before.get(unit, 0), None, 0.0, None)
+        for unit, healthy in signs.healthy.items()
+    }
+
+
+def rule_subject(row: str) -> str:
+    """How a write of one row is told."""
+    return f"rule {row}"
 
 
 def answer_from_plain(raw: object) -> Answer:
@@ -219,7 +290,7 @@ def _trusted_latency(minute: Minute | None) -> float | None:
 def _pool_report(supply: Supply, choice: Choice) -> PoolReport:
     return PoolReport(
         ready=supply.ready,
-        desired=choice.sizes[supply.pool.name],
+        desired=supply.group_size(choice.sizes[supply.pool.name]),
         planned=choice.planned[supply.pool.name],
         price=supply.price,
         available=supply.refusal is None,

@@ -3,13 +3,28 @@
 from collections.abc import Iterator
 from typing import Final
 
-from control_lambda.core.model import EvidenceKind, Mode, Reason, Refusal, Snapshot
+from control_lambda.core.model import EvidenceKind, Mode, PoolSignals, Reason, Refusal, Snapshot
 from control_lambda.core.outlook import Outlook
 from control_lambda.core.plan.planner import Plan
-from control_lambda.core.reasons import HELD_BACK, OVER_BUDGET, READ, UNREAD, Code
+from control_lambda.core.reasons import (
+    AS_MANY,
+    BY_PERSON,
+    GOES_ON,
+    HELD_BACK,
+    OF_UNIT,
+    ONE_LESS,
+    OVER_BUDGET,
+    READ,
+    STOPS,
+    UNREAD,
+    Code,
+)
 from control_lambda.core.record import Choice
+from control_lambda.core.supply import rebalancing
+from control_lambda.core.supply.health import Source
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
-from control_lambda.core.supply.supply import Supply, cost_per_hour
+from control_lambda.core.supply.supply import Supply, cost_per_hour, spendable
+from control_lambda.core.supply.zones import UNMET_SECONDS
 from control_lambda.core.traffic import shares
 
 # A smaller shortfall is rounding.
@@ -20,7 +35,10 @@ def tell(outlook: Outlook, choice: Choice, plan: Plan, flow: shares.Traffic) -> 
     """Every reason of this tick, in the order in which the steps were taken."""
     return (
         *_of_evidence(outlook),
+        *_of_zones(outlook),
         *_of_signals(outlook),
+        *_of_nodes(outlook, choice),
+        *_of_rebalancing(outlook, choice),
         *_of_mode(outlook, choice),
         *_of_sizes(outlook, choice, plan),
         *_of_weights(outlook, choice, flow),
@@ -57,18 +75,81 @@ def _of_signals(outlook: Outlook) -> Iterator[Reason]:
     if outlook.forecast.stale:
         yield Code.STALE.reason()
     for supply in outlook.supplies:
-        name = supply.pool.name
-        if not supply.sensed:
-            yield Code.NOT_SENSED.reason(name, nodes=supply.desired)
-        elif supply.fixed:
-            yield Code.HELD.reason(name, nodes=supply.desired)
-        elif outlook.snapshot.pools[name].launch_suspended:
-            yield Code.SUSPENDED.reason(name)
+        yield from _of_pool(supply, outlook.snapshot.pools.get(supply.pool.name))
+    yield from _of_health(outlook)
     for unit in dict.fromkeys(supply.unit.name for supply in outlook.supplies if supply.awaits_build):
         yield Code.NOT_BUILT.reason(unit, builds=outlook.snapshot.unbuilt[unit])
     for unit, level in outlook.state.trust.items():
         if level < outlook.before.trust.get(unit, 1.0):
             yield Code.TRUST_LOWERED.reason(unit, level=level)
+
+
+def _of_health(outlook: Outlook) -> Iterator[Reason]:
+    for unit, found in outlook.serving.items():
+        if found.source is Source.UNKNOWN:
+            yield Code.HEALTH_UNKNOWN.reason(unit, case=OF_UNIT)
+        elif found.source in {Source.COUNTS, Source.MEMORY}:
+            age = outlook.snapshot.at - found.at
+            yield Code.HEALTH_INFERRED.reason(unit, nodes=found.nodes, source=found.source, age=age)
+    if outlook.all_unhealthy:
+        yield Code.ALL_UNHEALTHY.reason()
+
+
+def _of_pool(supply: Supply, signals: PoolSignals | None) -> Iterator[Reason]:
+    """Why the pool may not be sized as it would be."""
+    name = supply.pool.name
+    if signals is None or not supply.sensed:
+        yield Code.NOT_SENSED.reason(name, nodes=supply.desired)
+    elif signals.deleted:
+        yield Code.GROUP_DELETED.reason(name)
+    elif supply.fixed:
+        yield Code.HELD.reason(name, nodes=signals.desired)
+    elif supply.stopped:
+        yield Code.LAUNCHES_STOPPED.reason(name)
+    elif signals.launch_suspended:
+        yield Code.SUSPENDED.reason(name)
+    elif supply.limit < supply.pool.nodes.max:
+        yield Code.LIMITED.reason(name, limit=supply.limit, most=supply.pool.nodes.max)
+
+
+def _of_zones(outlook: Outlook) -> Iterator[Reason]:
+    snapshot, state = outlook.snapshot, outlook.state
+    short = {supply.pool.name for supply in outlook.supplies if supply.refusal is not None}
+    for pool, refused in state.refused_zones.items():
+        before = outlook.before.refused_zones.get(pool, {})
+        for zone, found in refused.items():
+            if pool not in short and before.get(zone) != found:
+                yield Code.ZONE_REFUSED.reason(pool, kind=found.kind, zone=zone)
+    for pool, since in state.unmet.items():
+        if snapshot.at - since >= UNMET_SECONDS:
+            signals, minutes = snapshot.pools[pool], (snapshot.at - since) / 60
+            yield Code.UNMET.reason(pool, desired=signals.desired, nodes=signals.in_service, minutes=minutes)
+
+
+def _of_nodes(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
+    spared = {supply.unit.name: None for supply in outlook.supplies if supply.spared}
+    if spared:
+        yield Code.BREAKER.reason(units=", ".join(spared))
+    for supply in outlook.supplies:
+        for code, nodes in (
+            (Code.DEAD, supply.census.dead),
+            (Code.HUNG, supply.census.hung),
+            (Code.SLOW, supply.census.slow),
+        ):
+            if nodes:
+                yield code.reason(supply.pool.name, nodes=len(nodes))
+    for item in choice.terminate:
+        case = ONE_LESS if item.decrement else AS_MANY
+        yield Code.REPLACED.reason(item.pool, case=case, node=item.node, why=item.why)
+
+
+def _of_rebalancing(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
+    for pool in choice.rebalancing.suspend:
+        yield Code.REBALANCING.reason(pool, case=STOPS)
+    for pool in choice.rebalancing.resume:
+        yield Code.REBALANCING.reason(pool, case=GOES_ON)
+    for pool in rebalancing.missing_for_update(outlook.snapshot.pools, outlook.before.rebalancing):
+        yield Code.REBALANCING.reason(pool, case=BY_PERSON)
 
 
 def _of_mode(outlook: Outlook, choice: Choice) -> Iterator[Reason]:
@@ -99,7 +180,9 @@ def _of_budget(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]
     dearest = max(supply.price for supply in outlook.supplies)
     if cost > budget:
         yield Code.BUDGET.reason(case=OVER_BUDGET, cost=cost, budget=budget)
-    elif plan.shortfall_rpm > NOTABLE_RPM and plan.cost_usd_per_hour + dearest > budget:
+    elif plan.shortfall_rpm > NOTABLE_RPM and plan.cost_usd_per_hour + dearest > spendable(
+        outlook.supplies, outlook.fleet
+    ):
         yield Code.BUDGET.reason(case=HELD_BACK, budget=budget)
 
 

@@ -233,6 +233,38 @@ def _of_the_loop(metrics: FleetMetrics, tick_errors: cloudwatch.IMetric) -> Iter
         pages=True,
     )
     yield Watch(
+        key="survival",
+        says="For five minutes ticks have known too little to decide and have only moved weights.",
+        runbook="survival",
+        metric=metrics.of_fleet(Metric.SURVIVAL, "Minimum"),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=5,
+        missing=QUIET,
+        pages=True,
+    )
+    yield Watch(
+        key="beliefs-stale",
+        says="For five minutes it could not be read which nodes of some unit serve.",
+        runbook=Code.HEALTH_INFERRED,
+        metric=metrics.of_fleet(Metric.BELIEFS_STALE, "Minimum"),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=5,
+        missing=QUIET,
+    )
+    yield Watch(
+        key="all-unhealthy",
+        says="All nodes that served are unhealthy at once, for three minutes.",
+        runbook=Code.ALL_UNHEALTHY,
+        metric=metrics.of_fleet(Metric.ALL_UNHEALTHY, "Minimum"),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=3,
+        missing=UNCHANGED,
+        pages=True,
+    )
+    yield Watch(
         key="lease-stuck",
         says="For three minutes every tick found the lease held by another.",
         runbook="lease-stuck",

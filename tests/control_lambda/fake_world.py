@@ -20,6 +20,7 @@ from control_lambda.core.model import (
     plain,
 )
 from control_lambda.core.record import Answer
+from control_lambda.core.traffic.survival import VitalSigns
 from control_lambda.loop import Decide, tick
 from control_lambda.ports import (
     LeaseHeldError,
@@ -86,6 +87,7 @@ class World:
     evidence: tuple[Evidence, ...] = ()
     arriving: list[tuple[Evidence, ...]] = field(default_factory=list)
     fails: dict[str, BaseException] = field(default_factory=dict)
+    healthy: dict[str, int] = field(default_factory=dict)
     foreign_hand: Mapping[str, int] | None = None
     lease: str = "free"
     calls: list[str] = field(default_factory=list)
@@ -119,11 +121,22 @@ class World:
             failures=self.sense_failures,
         )
 
+    def vital_signs(self) -> VitalSigns:
+        """The weights as the only row, and the health that a test has set."""
+        self._call("vital signs")
+        return VitalSigns({"1": dict(self.weights)} if self.weights else None, self.healthy)
+
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weights; a foreign hand may overwrite them before they are read back."""
         self._call("weights")
         self.weights = dict(self.foreign_hand or weights)
         self._call("read back")
+        return self.weights
+
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the weights of the only row."""
+        self._call(f"row {row}")
+        self.weights = dict(self.foreign_hand or weights)
         return self.weights
 
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:

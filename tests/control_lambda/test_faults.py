@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from control_lambda.core.decide import decide
 from control_lambda.core.model import Decision, Mode, Snapshot, State
 from control_lambda.core.reasons import Code, Failure, Skip
 from control_lambda.loop import Decide, tick
@@ -195,6 +196,11 @@ class Mortal:
         self._write()
         return self.actuators.set_weights(weights)
 
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write one row's weights while alive."""
+        self._write()
+        return self.actuators.set_row(row, weights)
+
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write a query class's weights while alive."""
         self._write()
@@ -333,12 +339,12 @@ def test_garbage_in_the_fleet_parameter_leaves_the_last_good_fleet_in_force(runn
     assert standing(running) == (WEIGHTS, SIZES)
 
 
-def test_parameters_that_cannot_be_read_pause_the_loop(running: Shell) -> None:
-    """Nobody can tell whether it was paused; the last good fleet is still observed."""
+def test_parameters_that_cannot_be_read_leave_survival_alone(running: Shell) -> None:
+    """Nobody can tell whether it was paused; the last good fleet is still observed. All is healthy."""
     run(running, Goal(sizes={}).decide)
     running.cloud.fail("GetParameter", "AccessDeniedException", -1)
     record = run(running, Goal().decide, NOON + MINUTE)
-    assert [reason["code"] for reason in record["reasons"]] == [Code.PAUSED, Code.FLEET_UNREADABLE]
+    assert [reason["code"] for reason in record["reasons"]] == [Code.PAUSE_UNREADABLE, Code.FLEET_UNREADABLE]
     assert record["writes"] == []
     assert record["failures"][:2] == [
         Failure.FLEET_PARAMETER.told("AccessDeniedException"),
@@ -354,3 +360,71 @@ def test_a_paused_loop_writes_nothing_and_takes_up_where_things_stand(running: S
     running.clients.ssm.delete_parameter(Name=running.environment.pause_parameter)
     run(running, Goal().decide, NOON + MINUTE)
     assert standing(running) == (WEIGHTS, SIZES)
+
+
+DEAD = {"fast": 999, "slow": 0}
+MOVED = {"fast": 0, "slow": 999}
+
+
+@pytest.fixture
+def dying(running: Shell) -> Shell:
+    """The unit with all weight has lost its nodes."""
+    run(running, Goal(weights=DEAD, sizes={}).decide)
+    for pool in (FAST, FAST_SPOT):
+        running.cloud.set_ready(pool, 0)
+    return running
+
+
+@pytest.mark.parametrize(
+    ("action", "code"), [("UpdateItem", Code.NO_MEMORY), ("GetParameter", Code.PAUSE_UNREADABLE)]
+)
+def test_weight_leaves_the_dead_without_the_table_and_without_the_parameters(
+    dying: Shell, action: str, code: Code
+) -> None:
+    """Nothing else is written, and the second such tick has nothing to do."""
+    sizes = standing(dying)[1]
+    dying.cloud.fail(action, "InternalServerError", -1)
+    first = run(dying, Goal().decide, NOON + MINUTE)
+    second = run(dying, Goal().decide, NOON + 2 * MINUTE)
+    assert code in {reason["code"] for reason in first["reasons"]}
+    assert [write["subject"] for write in first["writes"]] == ["rule 1"]
+    assert second["writes"] == []
+    assert standing(dying) == (MOVED, sizes)
+
+
+def test_without_parameters_or_memory_of_a_fleet_weight_still_leaves_the_dead(dying: Shell) -> None:
+    """A table that was lost, and SSM that is down."""
+    key = {"fleet": {"S": dying.environment.cluster_name}}
+    dying.clients.dynamodb.delete_item(TableName=dying.environment.state_table, Key=key)
+    dying.cloud.fail("GetParameter", "InternalServerError", -1)
+    record = run(dying, Goal().decide, NOON + MINUTE)
+    assert Code.NO_FLEET in {reason["code"] for reason in record["reasons"]}
+    assert standing(dying)[0] == MOVED
+
+
+def test_a_paused_loop_writes_nothing_without_its_table_either(dying: Shell) -> None:
+    """Explicit is explicit."""
+    dying.put_pause_parameter("observe")
+    dying.cloud.fail("UpdateItem", "InternalServerError", -1)
+    assert run(dying, Goal().decide, NOON + MINUTE)["writes"] == []
+    assert standing(dying)[0] == DEAD
+
+
+@pytest.mark.parametrize("action", ["DescribeTargetHealth", "DescribeRules"])
+def test_survival_without_its_own_senses_writes_nothing(dying: Shell, action: str) -> None:
+    """What is not known is told, and nothing is guessed."""
+    dying.cloud.fail("UpdateItem", "InternalServerError", -1)
+    dying.cloud.fail(action, "Throttling", -1)
+    record = run(dying, Goal().decide, NOON + MINUTE)
+    assert record["writes"] == []
+    assert any("Throttling" in failure for failure in record["failures"])
+
+
+@pytest.mark.parametrize(
+    "action", ["DescribeInstances", "DescribeAutoScalingGroups", "DescribeNodegroup", "GetMetricData"]
+)
+def test_the_core_moves_weight_whichever_sense_fails(dying: Shell, action: str) -> None:
+    """Target health alone is enough."""
+    dying.cloud.fail(action, "Throttling", -1)
+    run(dying, decide, NOON + MINUTE)
+    assert standing(dying)[0] == MOVED

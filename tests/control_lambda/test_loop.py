@@ -225,8 +225,9 @@ def test_without_any_fleet_nothing_is_changed(last_good: str) -> None:
     world = World(state=state, settings_now=Settings(None, observe=False))
     record = run(world, deciding(WEIGHTS, SIZES))
     assert record["failures"][0].startswith(Failure.FLEET_UNREADABLE)
+    assert Code.NO_FLEET in {reason["code"] for reason in record["reasons"]}
     assert (record["tick"], record["units"], record["writes"]) == (3, {}, [])
-    assert world.calls == [f"acquire {NOON:.0f}", "release"]
+    assert world.calls == [f"acquire {NOON:.0f}", "vital signs", "release"]
     assert world.state == state
 
 

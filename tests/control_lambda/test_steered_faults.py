@@ -320,13 +320,13 @@ def test_garbage_in_the_fleet_parameter_keeps_the_last_good_fleet_in_force(site:
     assert has_grown(records[-1])
 
 
-def test_while_nobody_can_tell_whether_it_is_paused_the_loop_only_observes(site: Site) -> None:
-    """Demand grows and is reported; nothing is written until the parameters can be read."""
+def test_while_nobody_can_tell_whether_it_is_paused_the_loop_only_survives(site: Site) -> None:
+    """Demand grows and is told; all is healthy: nothing is written until the parameters can be read."""
     site.fail("GetParameter", "AccessDeniedException")
     site.demand(MORE_RPM)
     before = site.sizes()
     observed = site.minutes(6)
-    assert all(Code.PAUSED in codes(record) and record["failures"] for record in observed)
+    assert all(Code.PAUSE_UNREADABLE in codes(record) and record["failures"] for record in observed)
     assert all(record["writes"] == [] for record in observed)
     assert observed[-1]["demand_rpm"] > RPM
     assert site.sizes() == before

@@ -51,6 +51,10 @@ def node_group_arn(cloud: Cloud, cluster: str, node_group: str) -> str:
 _RESOURCES: Final[Mapping[str, Callable[[Cloud, Parameters], str]]] = {
     "autoscaling:ResumeProcesses": lambda cloud, params: str(_group(cloud, params)["AutoScalingGroupARN"]),
     "autoscaling:SetDesiredCapacity": lambda cloud, params: str(_group(cloud, params)["AutoScalingGroupARN"]),
+    "autoscaling:SuspendProcesses": lambda cloud, params: str(_group(cloud, params)["AutoScalingGroupARN"]),
+    "autoscaling:TerminateInstanceInAutoScalingGroup": lambda cloud, params: str(
+        _group(cloud, params)["AutoScalingGroupARN"]
+    ),
     "dynamodb:UpdateItem": lambda cloud, params: arn(cloud, "dynamodb", f"table/{params['TableName']}"),
     "eks:DescribeNodegroup": lambda cloud, params: node_group_arn(
         cloud, params["clusterName"], params["nodegroupName"]
@@ -73,15 +77,19 @@ def _context(cloud: Cloud, action: str, params: Parameters) -> Mapping[str, str]
     """The condition keys that AWS would fill."""
     if action == "cloudwatch:PutMetricData":
         return {"cloudwatch:namespace": str(params["Namespace"])}
-    if action in {"autoscaling:ResumeProcesses", "autoscaling:SetDesiredCapacity"}:
+    if action.startswith("autoscaling:") and action in _RESOURCES:
         tags = _group(cloud, params)["Tags"]
         return {f"aws:ResourceTag/{tag['Key']}": tag["Value"] for tag in tags}
     return {}
 
 
 def _group(cloud: Cloud, params: Parameters) -> Mapping[str, Any]:
-    answer = cloud.client("autoscaling").describe_auto_scaling_groups(
-        AutoScalingGroupNames=[params["AutoScalingGroupName"]]
+    """The group that the call names, or that holds the instance that it names."""
+    answer = cloud.client("autoscaling").describe_auto_scaling_groups()
+    found: Mapping[str, Any] = next(
+        group
+        for group in answer["AutoScalingGroups"]
+        if group["AutoScalingGroupName"] == params.get("AutoScalingGroupName")
+        or params.get("InstanceId") in {member["InstanceId"] for member in group["Instances"]}
     )
-    found: Mapping[str, Any] = answer["AutoScalingGroups"][0]
     return found

@@ -32,7 +32,10 @@ from tests.infra.recorded import Recorder, arn, node_group_arn
 from twin.cloud.embedded import Cloud
 from twin.cloud.moto_gaps.stack import TICK_FUNCTION
 from twin.steering.aws import AwsSteering
+from twin.world.nodes import LAUNCH
+from twin.world.strikes import SUSPENDED_BY
 from twin.world.trace import CapacityTrace, Demand, PriceTrace
+from twin.world.trouble import Trouble
 from twin.world.world import EPOCH, Scenario, World
 
 FLEET = Path(__file__).parents[2] / "fleets" / "spot-twins.yaml"
@@ -62,11 +65,13 @@ class Hour:
 
 
 def scenario() -> Scenario:
-    """Ten pools; the cheapest one is short for a while, then its nodes are taken away; prices move."""
+    """Ten pools; of the cheapest one a node dies, then it is short, then its nodes go; prices move."""
     demand = Demand(np.full(2 * MINUTES, RPM, np.int64), seed=1, epoch=EPOCH)
     short = {SPOT: [40] * 25 + [1] * 8 + [0] * 10 + [40] * 77, MARKET: [40] * 25 + [0] * 20 + [40] * 75}
     prices = PriceTrace({SPOT: [(0, 0.15)]})
-    return Scenario(load_fleet(FLEET), demand, CapacityTrace(short), prices, seed=1)
+    fleet = load_fleet(FLEET)
+    dies = Trouble.parse({"trouble": [{"at": 20, "what": "node-dead", "pool": SPOT, "nodes": 1}]}, fleet, 60)
+    return Scenario(fleet, demand, CapacityTrace(short), prices, seed=1, trouble=dies)
 
 
 def answering(tick: Any) -> Any:
@@ -123,7 +128,7 @@ class Drive:
                 name = f"{unit['name']}-{pool['market']}"
                 pool["nodes"]["min"] = least = self.world.nodes.desired(name) + 1
                 pool["nodes"]["max"] = max(pool["nodes"]["max"], least)
-                self.world.nodes.suspend(name)
+                self.world.nodes.suspend(name, LAUNCH, SUSPENDED_BY["aws"])
         fleet = parse_fleet({**raw, "budget_usd_per_hour": 500}).to_json()
         name = self.steering.environ[names.FLEET_PARAMETER]
         ssm = self.cloud.client("ssm")

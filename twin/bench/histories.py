@@ -45,6 +45,7 @@ POOL_FAULTS: Final = {
     "short": (0.04, 30),
     "never-ready": (0.01, 40),
     "suspended": (0.01, 10),
+    "dying": (0.02, 1),
     "updating": (0.01, 15),
     "not-sensed": (0.02, 5),
     "no-price": (0.02, 10),
@@ -59,6 +60,7 @@ FLEET_FAULTS: Final = {
     "fleet-edited": (0.02, 40),
     "crash": (0.03, 1),
     "clock-wrong": (0.01, 1),
+    "checks-fail": (0.01, 10),
 }
 # Chance per tick: a short pool's capacity changes; evidence comes twice; a unit's minute is lost; at full
 # intensity, a pool's price changes.
@@ -117,6 +119,7 @@ class History:
         self._unsaved: list[Evidence] = []
         self._refused: dict[str, float] = {}
         self._unready_at: dict[str, float] = {}
+        self._dead: set[str] = set()
         self._state = State()
         self._rule: dict[str, int] = {}
         for pool in self._whole.pools:
@@ -223,6 +226,9 @@ class History:
             self._nodes.set_capacity(pool, self._random.randint(0, held), self._now)
         start = self._fleet.unit_of[pool].profile.start_seconds if pool in self._fleet.unit_of else inf
         self._nodes.set_start_seconds(pool, inf if self._struck("never-ready", pool) else start)
+        if self._struck("dying", pool):
+            serving = [node.id for node in self._nodes.ready(pool)]
+            self._dead.update(self._random.sample(serving, self._random.randint(0, len(serving))))
         if self._struck("suspended", pool) and not self._nodes.suspended(pool):
             self._nodes.suspend(pool)
 
@@ -275,8 +281,10 @@ class History:
         )
 
     def _node(self, node: Node) -> NodeSignal:
-        ready = node.is_ready(self._now)
-        return NodeSignal(node.launched_at, target=TargetHealth.HEALTHY if ready else TargetHealth.INITIAL)
+        health = TargetHealth.HEALTHY if node.is_ready(self._now) else TargetHealth.INITIAL
+        if node.is_ready(self._now) and (node.id in self._dead or self._struck("checks-fail")):
+            health = TargetHealth.UNHEALTHY
+        return NodeSignal(node.launched_at, target=health)
 
     def _evidence(self) -> tuple[Evidence, ...]:
         """What was announced since the last tick; late, in part or twice when a fault has it so."""
@@ -341,6 +349,9 @@ class History:
         crashed = self._struck("crash")
         for pool in decision.resume:
             self._nodes.resume(pool)
+        if not crashed and not self._struck("write-refused"):
+            for item in decision.terminate:
+                self._nodes.terminate(item.node, item.decrement, self._now)
         written = {} if crashed or self._struck("write-refused") else decision.sizes
         for pool, nodes in written.items():
             self._nodes.set_desired(pool, nodes, self._now)

@@ -10,10 +10,12 @@ from typing import Final, NamedTuple
 from control_lambda.core.demand.forecast import STALE_SECONDS
 from control_lambda.core.fleet import Fleet, Pool
 from control_lambda.core.model import (
+    Cause,
     Decision,
     EvidenceKind,
     Minute,
     Mode,
+    NodesMemory,
     PoolSignals,
     Snapshot,
     State,
@@ -21,8 +23,9 @@ from control_lambda.core.model import (
     state_to_json,
 )
 from control_lambda.core.reasons import Code
-from control_lambda.core.supply import refusals
+from control_lambda.core.supply import nodes, refusals
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
+from control_lambda.core.supply.replacing import PACE_SECONDS, TOGETHER_SECONDS
 from control_lambda.core.supply.trust import TRUSTED_ERRORS
 from control_lambda.core.traffic.weights import to_shares
 
@@ -64,7 +67,17 @@ class Tick:
 
     def size(self, pool: str) -> int:
         """The desired size of a sensed pool once the decision is written."""
-        return self.decision.sizes.get(pool, self.snapshot.pools[pool].desired)
+        given_up = sum(1 for item in self.decision.terminate if item.pool == pool and item.decrement)
+        return self.decision.sizes.get(pool, self.snapshot.pools[pool].desired - given_up)
+
+    def terminated(self, pool: str) -> int:
+        """How many of the pool's nodes are terminated by id."""
+        return sum(1 for item in self.decision.terminate if item.pool == pool)
+
+    def census(self, pool: str) -> nodes.Census:
+        """The nodes of a sensed pool by state."""
+        signals, memory = self.snapshot.pools[pool], self.after.nodes[pool]
+        return nodes.census(memory, signals, self.fleet.unit_of[pool], self.snapshot.at)
 
     def ready(self, unit: str) -> int | None:
         """The unit's ready nodes, interrupted ones included; None when one of its pools was not sensed."""
@@ -80,7 +93,7 @@ class Tick:
         """Those of them that surely stay when the groups shrink to the sizes of this tick."""
         kept = 0
         for pool, signals in self._sensed(unit):
-            removed = max(0, signals.in_service - self.size(pool))
+            removed = max(0, signals.in_service - self.terminated(pool) - self.size(pool))
             kept += max(0, len(signals.ready - self.after.leaving.keys()) - removed)
         return kept
 
@@ -142,7 +155,7 @@ def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
         unit = tick.fleet.unit_of[pool.name].name
         now = left[unit]
         # What stands above a maximum that the owner has lowered goes by the owner's will.
-        in_service = min(signals.in_service, pool.nodes.max)
+        in_service = min(signals.in_service - tick.terminated(pool.name), pool.nodes.max)
         if now is not None:
             left[unit] = now - min(len(signals.ready), max(0, in_service - tick.size(pool.name)))
     if not any(left.values()):
@@ -221,15 +234,15 @@ def _budget_holds(tick: Tick) -> Iterator[str]:
     reports, budget = tick.decision.pools, tick.fleet.budget_usd_per_hour
     sizes = {name: report.desired for name, report in reports.items()}
     planned = {name: report.planned for name, report in reports.items()}
-    for what, nodes in (("decided", sizes), ("planned", planned)):
-        cost = sum(nodes[name] * report.price for name, report in reports.items())
+    for what, counts in (("decided", sizes), ("planned", planned)):
+        cost = sum(counts[name] * report.price for name, report in reports.items())
         if cost <= budget + USD_TOLERANCE:
             continue
         if Code.BUDGET not in {reason.code for reason in tick.decision.reasons}:
             yield f"{cost:.2f} USD per hour {what}, {budget:.2f} allowed: no reason"
         for pool, signals in tick.sizable():
-            if nodes[pool.name] > max(signals.in_service, pool.nodes.min):
-                yield f"{pool.name}: {nodes[pool.name]} {what} at {cost:.2f} of {budget:.2f} USD per hour"
+            if counts[pool.name] > max(signals.in_service, pool.nodes.min):
+                yield f"{pool.name}: {counts[pool.name]} {what} at {cost:.2f} of {budget:.2f} USD per hour"
 
 
 def _stale_data_holds(tick: Tick) -> Iterator[str]:
@@ -241,7 +254,9 @@ def _stale_data_holds(tick: Tick) -> Iterator[str]:
     cost = sum(held.get(name, report.desired) * report.price for name, report in decision.pools.items())
     for pool, signals in tick.sizable():
         replaces = decision.pools[pool.name].available and cost <= tick.fleet.budget_usd_per_hour
-        lowest = signals.desired if replaces else min(signals.in_service, signals.desired)
+        lowest = signals.desired
+        if not replaces:
+            lowest = min(signals.in_service, signals.desired) - tick.terminated(pool.name)
         if not _clamped(pool, lowest) <= tick.size(pool.name) <= held[pool.name]:
             yield f"{pool.name}: {signals.desired} -> {tick.size(pool.name)}, {signals.in_service} in service"
 
@@ -250,12 +265,45 @@ def _clamped(pool: Pool, nodes: int) -> int:
     return min(max(nodes, pool.nodes.min), pool.nodes.max)
 
 
+def _terminations_keep_pace(tick: Tick) -> Iterator[str]:
+    for pool, signals in tick.sizable():
+        before = tick.before.nodes.get(pool.name, NodesMemory()).terminated
+        lately = [at for at in before if at > tick.snapshot.at - PACE_SECONDS]
+        most = max(1, signals.in_service // 10)
+        if tick.terminated(pool.name) and tick.terminated(pool.name) + len(lately) > most:
+            yield f"{pool.name}: {tick.terminated(pool.name)} after {lately}, at most {most}"
+
+
+def _the_right_node_leaves(tick: Tick) -> Iterator[str]:
+    for item in tick.decision.terminate:
+        census = tick.census(item.pool)
+        signals = tick.snapshot.pools[item.pool]
+        if not signals.sizable:
+            yield f"{item.pool}: {item.node} is terminated although the pool is held"
+        if item.node not in census.useless and signals.desired <= tick.size(item.pool):
+            yield f"{item.node}: neither dead nor hung, and {item.pool} does not shrink"
+        if item.decrement and tick.size(item.pool) >= signals.desired:
+            yield f"{item.node}: its place is given up, and {item.pool} does not shrink"
+
+
+def _breaker(tick: Tick) -> Iterator[str]:
+    """Of what has served one node goes at a time while nothing that served does."""
+    gone = [item for item in tick.decision.terminate if item.why is Cause.DEAD]
+    pools = tick.snapshot.pools
+    if len(pools) < len(tick.fleet.pools) or not all(signals.health_known for signals in pools.values()):
+        return
+    fell = {at for name in pools for at in tick.after.nodes[name].unhealthy.values()}
+    together = bool(fell) and max(fell) - min(fell) < TOGETHER_SECONDS
+    if together and len(gone) > 1 and not any(signals.ready for signals in pools.values()):
+        yield f"{[item.node for item in gone]} at once"
+
+
 def _refusal_caps(tick: Tick) -> Iterator[str]:
     for pool, signals in tick.sizable():
-        late = refusals.overdue(signals, tick.fleet.unit_of[pool.name], tick.snapshot.at)
-        if pool.name not in tick.refused and not late:
+        census = tick.census(pool.name)
+        if pool.name not in tick.refused and not census.hung:
             continue
-        probe = 0 if signals.starting else 1
+        probe = 0 if census.starting else 1
         most = max(signals.in_service + probe, pool.nodes.min)
         size, planned = tick.size(pool.name), tick.decision.pools[pool.name].planned
         if max(size, planned) > most:
@@ -334,9 +382,18 @@ RULES: Final[Mapping[str, Rule]] = {
     "budget": Rule("Beyond the budget nothing grows, and a reason says so.", _budget_holds),
     "stale-holds": Rule("Missing or stale data holds sizes.", _stale_data_holds),
     "refusal-caps": Rule(
-        "A refused or overdue pool is planned and desired at what is in service plus one probe at most.",
+        "A refused or hanging pool is planned and desired at what is in service plus one probe at most.",
         _refusal_caps,
     ),
+    "pace": Rule(
+        "At most a tenth of a pool, or one node, is terminated by id within three minutes.",
+        _terminations_keep_pace,
+    ),
+    "right-node": Rule(
+        "Unless its pool shrinks, only a dead or hung node is terminated by id, and keeps its place.",
+        _the_right_node_leaves,
+    ),
+    "breaker": Rule("When everything ceased to serve together, one node is replaced at a time.", _breaker),
     "only-shortage-flips": Rule("Only shortage leads to capacity mode.", _only_shortage_flips),
     "errors-hide-latency": Rule(
         "A latency percentile is not trusted above 1 % errors.", _errors_hide_latency

@@ -16,7 +16,7 @@ from botocore.exceptions import (
     ProfileNotFound,
 )
 
-from control_lambda.aws.world import OBSERVE
+from control_lambda.aws.sensing import OBSERVE
 from control_lambda.core import names
 from control_lambda.core.fleet import FleetError, fleet_from_json
 from control_lambda.core.model import State, state_from_json
@@ -203,7 +203,8 @@ def _state_lines(item: Mapping[str, Any], now: float) -> list[str]:
     return [
         f"Last tick: {state.tick}, {clock_time(state.at)}, {age:.0f} s ago, {state.mode} mode.{late}",
         f"Evidence waiting for the next tick: {waiting}.",
-        "Pools, ready of wanted: " + _counts(state) + ".",
+        "Pools, there of wanted: " + _counts(state) + ".",
+        "Units, ready nodes: " + (_ready(state) or "not read yet") + ".",
         "Weights: "
         + (", ".join(f"{unit} {weight}" for unit, weight in state.weights.items()) or "none")
         + ".",
@@ -216,5 +217,9 @@ def _state_lines(item: Mapping[str, Any], now: float) -> list[str]:
 
 
 def _counts(state: State) -> str:
-    told = (f"{pool} {state.ready.get(pool, 0)} of {wanted}" for pool, wanted in state.desired.items())
+    told = (f"{pool} {state.in_service.get(pool, 0)} of {wanted}" for pool, wanted in state.desired.items())
     return ", ".join(told) or "none"
+
+
+def _ready(state: State) -> str:
+    return ", ".join(f"{unit} {health.nodes}" for unit, health in state.health.items())

@@ -31,12 +31,13 @@ from control_lambda.aws.nodes import (
     REBALANCE,
     suspension,
 )
+from control_lambda.aws.sensing import NO_PAUSE
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import DELETED, Evidence, EvidenceKind, Suspension, TargetHealth
 from control_lambda.errors import FAILED_CALL
 from twin.cloud.moto_gaps.eks import ISSUE_SECONDS
 from twin.world.node import ANOMALY_SECONDS, DRAIN_SECONDS, PENDING_SECONDS, UNHEALTHY_SECONDS
-from twin.world.nodes import Event, Node, Nodes, Refused
+from twin.world.nodes import ZONES, Event, Node, Nodes, Refused
 from twin.world.world import PRICE_MINUTES, World
 
 Answer = TypeVar("Answer")
@@ -161,10 +162,10 @@ class WorldSources:
         require(self._failing, "GetParameter", f"/fulcrum/{self._world.fleet.fleet}/fleet")
         return self._fleet_json
 
-    def paused(self) -> bool:
+    def pause(self) -> str:
         """Nobody pauses a replay."""
         require(self._failing, "GetParameter", f"/fulcrum/{self._world.fleet.fleet}/pause")
-        return False
+        return NO_PAUSE
 
     def traffic(self, fleet: Fleet, at: float) -> Counts:
         """What CloudWatch shows by now."""
@@ -194,6 +195,22 @@ class WorldSources:
         """The rules of query classes as they were written."""
         require(self._failing, "DescribeRules")
         return dict(self._class_weights)
+
+    def rows(self) -> Mapping[str, Mapping[str, int]]:
+        """The rules as they were written, by priority: the classes before the last, then the rest."""
+        require(self._failing, "DescribeRules")
+        written = {
+            row: self._class_weights[name]
+            for row, name in self.class_of_row.items()
+            if name in self._class_weights
+        }
+        rest = {str(len(self.class_of_row) + 1): dict(self._world.weights)} if self._world.weights else {}
+        return {**written, **rest}
+
+    @property
+    def class_of_row(self) -> Mapping[str, str]:
+        """The query classes before the last, by the priorities of their rules."""
+        return {str(row): item.name for row, item in enumerate(self._world.fleet.classes[:-1], 1)}
 
     def instances(self) -> Mapping[str, Instance]:
         """The nodes that are not gone."""
@@ -301,6 +318,7 @@ def _groups(stands: _Standing, settings: Sequence[_Settings]) -> dict[str, Group
             terminating=stands.billed[pool] - len(members),
             launch_suspended=suspension(now_set.launch_suspended, Suspension.PERSON),
             rebalance_suspended=suspension(now_set.rebalance_suspended, Suspension.LOOP_OR_PERSON),
+            zones=ZONES,
         )
         for (pool, members), now_set in zip(stands.members.items(), settings, strict=True)
         if now_set.exists

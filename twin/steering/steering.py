@@ -12,6 +12,7 @@ from control_lambda.aws.nodes import LAUNCH, REBALANCE
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, Snapshot, State, plain
 from control_lambda.core.record import Answer, DecisionRecord, Skipped
+from control_lambda.core.traffic.survival import VitalSigns
 from control_lambda.errors import FAILED_CALL, NotDeployedError, code_of
 from control_lambda.ports import Remembered, Settings
 from control_lambda.trigger import iso_time
@@ -76,10 +77,14 @@ class CoreSteering:
 def the_decision(answers: Iterable[Answer]) -> DecisionRecord | None:
     """The record that decided; the other ticks of its second found their evidence taken and were skipped.
 
+    Ticks that know too little to decide may be several.
+
     Raises:
         RuntimeError: two of them decided, and one would be lost.
     """
-    decided = [answer for answer in answers if isinstance(answer, DecisionRecord)]
+    decided = [
+        answer for answer in answers if isinstance(answer, DecisionRecord) and answer.demand_rpm is not None
+    ]
     if len(decided) > 1:
         raise RuntimeError(f"{len(decided)} ticks of one second decided: {decided[0].at}")
     return decided[0] if decided else None
@@ -117,6 +122,10 @@ class WorldPorts:
         self._group_names = sensed.group_names
         return sensed.snapshot
 
+    def vital_signs(self) -> VitalSigns:
+        """What of it survival needs."""
+        return sensing.vital_signs(self._sources, self._calls())
+
     def set_weights(self, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the rule and read it back."""
         with self._rewriting_a_rule():
@@ -128,6 +137,12 @@ class WorldPorts:
         with self._rewriting_a_rule():
             self._sources.keep_class_weights(name, dict(weights))
         return weights
+
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write the rule with that priority."""
+        if row in self._sources.class_of_row:
+            return self.set_class_weights(self._sources.class_of_row[row], weights)
+        return self.set_weights(weights)
 
     def set_desired(self, pool: str, nodes: int) -> None:
         """Size the group."""

@@ -1,9 +1,12 @@
 """What a fleet keeps while nothing comes: zero demand is believed slowly, and given way to reversibly.
 
-Counts of nothing look like counts that are lost, and one metric pipeline brings them all.
+Counts of nothing look like counts that are lost, and one metric pipeline brings them all. Where minutes
+without a request are ordinary, a run of them is zero demand only once it is longer than chance makes it.
 """
 
+import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from control_lambda.core.model import Idleness
@@ -13,24 +16,45 @@ HOLD_SECONDS: Final = 1800.0
 # Then at most a tenth of the nodes is given up every ten minutes: a mistake stays small for long.
 STEP_SECONDS: Final = 600.0
 STEP_SHARE: Final = 0.1
+# A run of empty minutes that is rarer than this is no chance.
+CHANCE: Final = 0.01
+# How often minutes are empty is learned over hours: nights differ from days.
+MEMORY_MINUTES: Final = 240.0
 
 
 def learn(idle: Idleness, counts: Mapping[int, float], nodes: int, at: float) -> Idleness:
-    """Whether nothing comes, by the newest of `counts` (rpm by minute), and the nodes that are kept then.
+    """Whether nothing comes, by `counts` (rpm by minute), and the nodes that are kept then.
 
     `nodes` are those that the groups hold now. Without counts what was known stays.
     """
     if not counts:
         return idle
-    if counts[max(counts)] > 0:
-        return Idleness()
+    for minute in sorted(counts):
+        if minute > idle.minute:
+            idle = _after(idle, minute, empty=counts[minute] == 0)
+    if not _is_no_chance(idle):
+        return replace(idle, since=0.0, nodes=0, at=0.0)
     if not idle.since:
-        return Idleness(since=at, nodes=nodes, at=at + HOLD_SECONDS)
+        return replace(idle, since=at, nodes=nodes, at=at + HOLD_SECONDS)
     if at < idle.at:
         return idle
-    return Idleness(idle.since, idle.nodes - max(1, int(idle.nodes * STEP_SHARE)), at + STEP_SECONDS)
+    fewer = idle.nodes - max(1, int(idle.nodes * STEP_SHARE))
+    return replace(idle, nodes=fewer, at=at + STEP_SECONDS)
 
 
 def kept_nodes(idle: Idleness) -> int:
     """How many nodes the groups hold at least while nothing comes; 0 while something does."""
     return max(0, idle.nodes) if idle.since else 0
+
+
+def _after(idle: Idleness, minute: int, *, empty: bool) -> Idleness:
+    """The run of empty minutes so far; only what came before a run says how ordinary it is."""
+    if empty:
+        return replace(idle, minute=minute, run=idle.run + 1)
+    kept = math.exp(-(idle.run + 1) / MEMORY_MINUTES)
+    share = idle.share * kept + (idle.run / (idle.run + 1)) * (1 - kept)
+    return replace(idle, minute=minute, run=0, share=share)
+
+
+def _is_no_chance(idle: Idleness) -> bool:
+    return idle.run > 0 and idle.share**idle.run < CHANCE

@@ -44,14 +44,18 @@ def demand_worth_carrying(
 
 
 def _supply_curve(supplies: Sequence[Supply], tables: Tables) -> list[tuple[float, float]]:
-    """What can be had, cheapest first: (USD per hour for one rpm, rpm); new nodes pay for their start."""
+    """What can be had, cheapest first: (USD per hour for one rpm, rpm).
+
+    As the planner counts: with the risk, and new nodes pay for their start.
+    """
     steps = []
     for supply in supplies:
         each = _rpm_per_node(tables[supply.unit.name])
         if each > 0:
             running = min(supply.in_service, supply.most)
-            new_price = supply.price * (1 + start_premium(supply))
-            steps.append((supply.price / each, running * each))
+            kept_price = supply.price + supply.risk
+            new_price = kept_price + supply.price * start_premium(supply)
+            steps.append((kept_price / each, running * each))
             steps.append((new_price / each, max(0, supply.most - running) * each))
     return sorted(steps)
 

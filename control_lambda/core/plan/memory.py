@@ -66,7 +66,9 @@ def still_best(best: Plan, before: PlanQuestion, now: PlanQuestion) -> bool:
 def _covers(best: Plan, before: Need, now: Need) -> bool:
     """Whether the plan meets the need, which is no lower than before."""
     return (
-        (now.reserve, now.budget_usd_per_hour) == (before.reserve, before.budget_usd_per_hour)
+        (now.reserve, now.outlived, now.budget_usd_per_hour)
+        == (before.reserve, before.outlived, before.budget_usd_per_hour)
+        and now.demand_rpm <= best.outlives_rpm
         and before.demand_rpm <= now.demand_rpm <= best.carried_rpm + RPM_TOLERANCE
         and before.survival_rpm <= now.survival_rpm <= best.surviving_rpm + RPM_TOLERANCE
     )

@@ -11,6 +11,14 @@ from functools import lru_cache
 from operator import gt
 from typing import Final
 
+from control_lambda.core.plan.outliving import (
+    MOST_SHARE,
+    UnitLosses,
+    carried_by,
+    losses_of,
+    outlived_rpm,
+    solve_outliving,
+)
 from control_lambda.core.plan.search import USD_TOLERANCE, Best, solve
 from control_lambda.core.plan.units import RPM_TOLERANCE, Pool, Step, Target, Unit, surviving_share
 
@@ -46,13 +54,15 @@ class Need:
     """What a plan has to reach, in requests per minute, and what it may spend.
 
     All nodes together carry `demand_rpm`; what is left after each market loses its share `reserve` (0
-    where absent) of every unit's capacity carries `survival_rpm`.
+    where absent) of every unit's capacity carries `survival_rpm`. After losing any one pool whole, the rest
+    carries its market's share `outlived` (0 where absent) of the demand.
     """
 
     demand_rpm: float
     survival_rpm: float = 0.0
     reserve: Mapping[str, float] = field(default_factory=dict)
     budget_usd_per_hour: float = math.inf
+    outlived: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +70,8 @@ class Plan:
     """Nodes by pool name, and what they bring (rpm) and cost (USD per hour, without start premiums).
 
     `shortfall_rpm` is what is missing of the demand or of the survival, whichever lacks more. A plan is
-    `thrifty` when the budget was short, so that premiums and risks did not count.
+    `thrifty` when the budget was short, so that premiums and risks did not count. `outlives_rpm` is the
+    highest demand of which every loss of a pool leaves the share that its market asks for.
     """
 
     nodes: Mapping[str, int]
@@ -69,6 +80,7 @@ class Plan:
     cost_usd_per_hour: float
     shortfall_rpm: float
     thrifty: bool = False
+    outlives_rpm: float = math.inf
 
 
 def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need) -> Plan:
@@ -79,8 +91,9 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
     compared is (price + risk) x nodes plus the premiums of new nodes. Equal costs: fewest nodes, then more
     nodes in earlier options.
 
-    Where the pools or the budget do not suffice, three things count, in this order: as much of the
-    demand as possible, then as much of the survival as possible, then the least cost. Once that
+    Where the pools or the budget do not suffice, four things count, in this order: as much of the
+    demand as possible, then as much of the survival as possible, then the highest demand of which the
+    losses of pools leave their shares (each as far as the pools allow), then the least cost. Once that
     comparison's plan is over the budget, premiums and risks no longer count: money is what is short.
     `low` nodes are kept even when they alone exceed the budget; then nothing is added.
 
@@ -97,10 +110,11 @@ def plan(options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], n
     if floor > need.budget_usd_per_hour - USD_TOLERANCE:
         fewest = solve([_floored(unit) for unit in units], Target(0.0, 0.0))
         return _described(options, fewest, units, need, thrifty=True)
-    best = solve(units, target)
+    losses = losses_of(units, [option.market for option in options], need.outlived)
+    best = solve_outliving(units, target, losses, target.carried)
     if _spend(units, best) <= need.budget_usd_per_hour + USD_TOLERANCE:
         return _described(options, best, units, need)
-    best = _affordable(units, target, need.budget_usd_per_hour)
+    best = _affordable(units, target, losses, need.budget_usd_per_hour)
     return _described(options, best, units, need, thrifty=True)
 
 
@@ -116,39 +130,48 @@ def _described(
     for unit, choice in zip(units, best.choices, strict=True):
         counts[unit.first.position] = choice.first
         counts[unit.second.position] = choice.second
-    shortfall = max(need.demand_rpm - best.carried, need.survival_rpm - best.surviving)
+    carried = carried_by(units, best)
+    shortfall = max(need.demand_rpm - carried, need.survival_rpm - best.surviving)
+    losses = losses_of(units, [option.market for option in options], need.outlived)
     return Plan(
         nodes={option.name: counts[position] for position, option in enumerate(options)},
-        carried_rpm=best.carried,
+        carried_rpm=carried,
         surviving_rpm=best.surviving,
         cost_usd_per_hour=_spend(units, best),
         shortfall_rpm=shortfall if shortfall > RPM_TOLERANCE else 0.0,
         thrifty=thrifty,
+        outlives_rpm=outlived_rpm(units, best, losses, bounded=False),
     )
 
 
 # --- Too little money ----------------------------------------------------------------------------------
 
 
-def _affordable(units: Sequence[Unit], target: Target, budget: float) -> Best:
-    """The plan with the target lowered to what the budget pays for: first the survival, then the demand."""
+def _affordable(units: Sequence[Unit], target: Target, losses: Sequence[UnitLosses], budget: float) -> Best:
+    """The plan with less asked of it, as the budget pays for: first of losses, then survival, then demand."""
     thrifty = [_without_premiums(unit) for unit in units]
 
-    def within_budget(reduced: Target) -> Best | None:
-        best = solve(thrifty, reduced)
+    def within_budget(reduced: Target, outlived: float) -> Best | None:
+        best = solve_outliving(thrifty, reduced, losses, outlived)
         return best if best.cost <= budget + USD_TOLERANCE else None
 
     def carried(rpm: float) -> float | None:
-        best = within_budget(Target(rpm, 0.0))
+        best = within_budget(Target(rpm, 0.0), 0.0)
         return best.carried if best else None
 
     most = _highest(carried, target.carried)
 
     def surviving(rpm: float) -> float | None:
-        best = within_budget(Target(most, rpm))
+        best = within_budget(Target(most, rpm), 0.0)
         return best.surviving if best else None
 
-    return solve(thrifty, Target(most, _highest(surviving, target.surviving)))
+    reached = Target(most, _highest(surviving, target.surviving))
+
+    def outlived(rpm: float) -> float | None:
+        best = within_budget(reached, rpm)
+        return outlived_rpm(thrifty, best, losses, bounded=True) if best else None
+
+    return solve_outliving(thrifty, reached, losses, _highest(outlived, most))
 
 
 def _spend(units: Sequence[Unit], best: Best) -> float:
@@ -314,5 +337,8 @@ def _check_need(need: Need) -> None:
     for market, share in need.reserve.items():
         if not 0.0 <= share < 1.0:
             raise ValueError(f"reserve: {market} {share:g}; must be at least 0 and below 1")
+    for market, share in need.outlived.items():
+        if not 0.0 <= share <= MOST_SHARE:
+            raise ValueError(f"outlived: {market} {share:g}; must be at least 0 and at most {MOST_SHARE:g}")
     if not need.budget_usd_per_hour >= 0.0:
         raise ValueError(f"budget_usd_per_hour: {need.budget_usd_per_hour:g}; must be at least 0")

@@ -5,7 +5,7 @@ a given price of survival it is solved by walking those hulls in the order of th
 such price is at the top of a concave function, found by intersecting tangents (Kelley 1960).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -14,9 +14,12 @@ from control_lambda.core.plan.units import (
     Multipliers,
     Target,
     Unit,
+    counted_rpm,
     filled,
     full_rate,
     merit_order,
+    most_below_cap,
+    surviving_share,
 )
 
 CLOSE_ENOUGH: Final = 1e-4  # relative: what is left to gain in the bound
@@ -93,16 +96,32 @@ def _relaxed(units: Sequence[Unit], target: Target, price: float) -> _Relaxed:
 
 def _hull(unit: Unit, price: float) -> list[_Corner]:
     """The lower hull of cost over rpm through the corners of the unit's merit order."""
-    filling = filled(unit, merit_order(unit, price * full_rate(unit)))
     hull: list[_Corner] = []
-    for index in filling.corners:
-        surviving = filling.surviving[index]
-        corner = (filling.carried[index], filling.costs[index] - price * surviving, surviving)
+    for corner in _corners_of_capped(unit, price) if unit.is_capped else _corners(unit, price):
         while len(hull) > 1 and _is_above(hull[-1], hull[-2], corner):
             hull.pop()
         if not hull or corner[0] > hull[-1][0]:
             hull.append(corner)
     return hull
+
+
+def _corners(unit: Unit, price: float) -> Iterator[_Corner]:
+    filling = filled(unit, merit_order(unit, price * full_rate(unit)))
+    for index in filling.corners:
+        surviving = filling.surviving[index]
+        yield filling.carried[index], filling.costs[index] - price * surviving, surviving
+
+
+def _corners_of_capped(unit: Unit, price: float) -> list[_Corner]:
+    """Where a price changes or a cap is reached, least rpm first: there is no one merit order."""
+    found = []
+    for second in {unit.second.low, unit.second.kept, unit.second.high}:
+        below = min(max(most_below_cap(unit, second), unit.first.low), unit.first.high)
+        for first in {unit.first.low, unit.first.kept, unit.first.high, below}:
+            surviving = unit.table[first + second] * surviving_share(unit, first, first + second)
+            cost = unit.first.costs[first] + unit.second.costs[second] - price * surviving
+            found.append((counted_rpm(unit, first, second), cost, surviving))
+    return sorted(found)
 
 
 def _edge(here: _Corner, there: _Corner) -> tuple[float, float, float]:

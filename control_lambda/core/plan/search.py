@@ -25,11 +25,14 @@ from control_lambda.core.plan.units import (
     RPM_TOLERANCE,
     Filling,
     Multipliers,
+    Pool,
     Step,
     Target,
     Unit,
+    counted_rpm,
     filled,
     merit_order,
+    surviving_share,
 )
 
 USD_TOLERANCE: Final = 1e-9  # costs this close are equal
@@ -41,7 +44,7 @@ ROUGHNESS: Final = 1.03
 
 
 class UnitChoice(NamedTuple):
-    """The nodes of one unit's pools and what they bring, with the excess over the unit's best choice."""
+    """The nodes of one unit's pools and what they count for, with the excess over the unit's best choice."""
 
     excess: float
     cost: float
@@ -60,7 +63,7 @@ class Best:
 
     @property
     def carried(self) -> float:
-        """What the plan carries, in rpm."""
+        """What the plan's nodes count for, in rpm: what they carry, where no unit is capped."""
         return math.fsum(choice.carried for choice in self.choices)
 
     @property
@@ -100,11 +103,13 @@ def _rough(rpm: float) -> float:
 
 
 @lru_cache(maxsize=32)
-def _views(units: tuple[Unit, ...], target: Target) -> tuple["_View", ...]:
+def _views(units: tuple[Unit, ...], target: Target) -> tuple["_View | _CappedView", ...]:
     """The units at the prices for about this target."""
     prices = prices_for(units, target)
     highest = Target(ROUGHNESS * target.carried, ROUGHNESS * target.surviving)
-    return tuple(_View(unit, prices, _enough(unit, highest)) for unit in units)
+    return tuple(
+        (_CappedView if unit.is_capped else _View)(unit, prices, _enough(unit, highest)) for unit in units
+    )
 
 
 def _enough(unit: Unit, target: Target) -> int:
@@ -188,6 +193,58 @@ class _View:
         )
 
 
+class _CappedView:
+    """A unit one of whose pools is capped, at given prices: every split counts, `most` in a pool at most.
+
+    A pool that meets the target alone needs no further node.
+    """
+
+    def __init__(self, unit: Unit, prices: Multipliers, most: int) -> None:
+        self.unit = unit
+        self.prices = prices
+        self.most = most
+        self.rows = {second: self._reduced(second) for second in self._sizes(unit.second)}
+        self.least = min(map(min, self.rows.values()))
+
+    def within(self, gap: float, *, all_splits: bool) -> list[UnitChoice]:  # noqa: ARG002 - as `_View`'s
+        """The choices whose excess is at most `gap`."""
+        most = self.least + gap
+        return [
+            self._choice(value - self.least, first, second)
+            for second, row in self.rows.items()
+            for first, value in enumerate(row, self.unit.first.low)
+            if value <= most
+        ]
+
+    def _sizes(self, pool: Pool) -> range:
+        return range(pool.low, max(pool.low, min(pool.high, self.most)) + 1)
+
+    def _reduced(self, second: int) -> list[float]:
+        """Cost less what the prices pay, of `second` nodes in the second pool, by those in the first."""
+        unit, (price, safe) = self.unit, self.prices
+        table, costs, beyond = unit.table, unit.first.costs, unit.second_most
+        fixed, below = unit.second.costs[second], table[second] + unit.first_most
+        of_first, of_second = safe * unit.first.survives, safe * unit.second.survives * second
+        return [
+            costs[first]
+            + fixed
+            - price * min(table[first + second], below, table[first] + beyond)
+            - table[first + second] * (of_first * first + of_second) / (first + second or 1)
+            for first in self._sizes(unit.first)
+        ]
+
+    def _choice(self, excess: float, first: int, second: int) -> UnitChoice:
+        unit, size = self.unit, first + second
+        return UnitChoice(
+            excess,
+            unit.first.costs[first] + unit.second.costs[second],
+            counted_rpm(unit, first, second),
+            unit.table[size] * surviving_share(unit, first, size),
+            first,
+            second,
+        )
+
+
 def _cheapest_filling(unit: Unit, prices: Multipliers) -> Filling:
     """The unit with each size split over its pools as is cheapest for that size."""
 
@@ -213,7 +270,7 @@ class _Search:
 
     def __init__(
         self,
-        views: Sequence[_View],
+        views: "Sequence[_View | _CappedView]",
         target: Target,
         prices: Multipliers,
         bound: float,

@@ -1,8 +1,8 @@
 """From the plan to desired sizes: grow at once, shrink only what ready nodes can spare.
 
 A node that replaces another is waited for: the plan's surplus leaves when the ready rest carries what
-is needed now. A pool with starting nodes is not shrunk, because the Auto Scaling group would terminate
-its oldest nodes, which serve, and keep the starting ones.
+is needed now, or where the budget is full to make room for it. A pool with starting nodes is not shrunk,
+because the Auto Scaling group would terminate its oldest nodes, which serve, and keep the starting ones.
 """
 
 import bisect
@@ -14,7 +14,8 @@ from typing import Final
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.plan.memory import PlanMemory, PlanQuestion
 from control_lambda.core.plan.planner import Need, Plan, PoolOption
-from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of
+from control_lambda.core.plan.swaps import exchanged, in_flight, price_per_request, shed, swapped
+from control_lambda.core.supply.supply import Supply, Tables, cost_per_hour, rpm_of, spendable
 
 Sizes = dict[str, int]
 
@@ -25,6 +26,9 @@ EXPECTED_STAY_SECONDS: Final = 1800.0
 # The survival is asked for in twentieths of the demand, so that the same plan serves for minutes.
 SURVIVAL_STEP: Final = 0.05
 
+# Of a market's reserve, the share of the demand that is carried after any one of its pools is lost whole.
+OUTLIVED: Final = 0.5
+
 # Where the budget does not pay for all, shares are sized for this much less demand, again and again.
 BUDGET_STEP: Final = 0.95
 
@@ -34,7 +38,7 @@ def target(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: flo
 
     With a probe node in each refused pool that may have one and would grow, could it be had: one node
     rarely replaces anything, so the cheapest sizes alone would never ask for the proof. Where the budget
-    has no room for the probe, there is none.
+    has no room for the probe, surplus over what could be had makes it, once all nodes serve.
     """
     plan = _cheapest(supplies, tables, fleet, demand, survival)
     doubted = [supply for supply in supplies if _may_be_probed(supply)]
@@ -46,20 +50,56 @@ def target(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: flo
     for supply in doubted:
         name, probed = supply.pool.name, supply.in_service + 1
         if nodes[name] < probed <= hoped.nodes[name]:
-            with_probe = {**nodes, name: probed}
-            if cost_per_hour(supplies, with_probe) <= fleet.budget_usd_per_hour:
-                nodes = with_probe
+            nodes = _with_probe(supplies, nodes, hoped, tables, fleet, supply) or nodes
     return replace(plan, nodes=nodes, cost_usd_per_hour=cost_per_hour(supplies, nodes))
+
+
+def _with_probe(
+    supplies: Sequence[Supply],
+    nodes: Mapping[str, int],
+    hoped: Plan,
+    tables: Tables,
+    fleet: Fleet,
+    supply: Supply,
+) -> Sizes | None:
+    """The sizes with a node more than in service, in place of surplus where the budget is full."""
+    budget = fleet.budget_usd_per_hour
+    probing = {**nodes, supply.pool.name: supply.in_service + 1}
+    if cost_per_hour(supplies, probing) <= budget:
+        return probing
+    if in_flight(supplies):
+        return None
+    probing[supply.pool.name] -= 1
+    kept = {other.pool.name: max(hoped.nodes[other.pool.name], _option(other).low) for other in supplies}
+    return exchanged(supplies, probing, kept, tables, budget, supply)
 
 
 def _cheapest(
     supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
 ) -> Plan:
     options = tuple(_option(supply) for supply in supplies)
+    return _plans.plan(_question(options, tables, _need(supplies, fleet, demand, survival)))
+
+
+def _need(supplies: Sequence[Supply], fleet: Fleet, demand: float, survival: float) -> Need:
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
-    return _plans.plan(_question(options, tables, Need(demand, needed, reserve, fleet.budget_usd_per_hour)))
+    outlived = {market: share * OUTLIVED for market, share in reserve.items()}
+    return Need(demand, needed, reserve, spendable(supplies, fleet), outlived)
+
+
+def price_of_outliving(
+    supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
+) -> float:
+    """What it costs (USD per hour) that any one pool may be lost whole, were every node to be bought anew."""
+    if not fleet.reserve:
+        return 0.0
+    options = tuple(replace(_option(supply), start_premium=0.0) for supply in supplies)
+    need = _need(supplies, fleet, demand, survival)
+    without = _plans.plan(_question(options, tables, replace(need, outlived={})))
+    outliving = _plans.plan(_question(options, tables, need))
+    return max(0.0, outliving.cost_usd_per_hour - without.cost_usd_per_hour)
 
 
 def _may_be_probed(supply: Supply) -> bool:
@@ -68,7 +108,7 @@ def _may_be_probed(supply: Supply) -> bool:
 
 def _had(supply: Supply) -> Supply:
     """The pool as if its refusal no longer stood."""
-    return supply._replace(most=supply.pool.nodes.max)
+    return supply._replace(most=supply.highest)
 
 
 # Holds nothing that decides anything: with it or without, the plans are the same.
@@ -114,7 +154,7 @@ def desired(supplies: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet
     """The sizes on the way to `plan`: what it adds now, less what the ready rest can spare.
 
     `demand` (rpm) is what ready nodes have to carry meanwhile. When both together cost more than the
-    budget, growth waits for the shrinking.
+    budget, growth takes the room that there is, and where there is none nodes are swapped.
     """
     grown = {supply.pool.name: max(plan.nodes[supply.pool.name], current(supply)) for supply in supplies}
     wanted = _without_surplus(supplies, plan, grown, tables, demand)
@@ -132,7 +172,7 @@ def kept_at_least(
     """
     kept = dict(wanted)
     lacking = nodes - sum(kept.values())
-    for supply in sorted(supplies, key=_price_per_request):
+    for supply in sorted(supplies, key=price_per_request):
         name = supply.pool.name
         affordable = int((budget_usd_per_hour - cost_per_hour(supplies, kept)) / supply.price + 1e-9)
         more = max(0, min(lacking, current(supply) - kept[name], affordable))
@@ -145,20 +185,21 @@ def current(supply: Supply) -> int:
     """The size as it stands: what is in service, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.in_service, supply.least), supply.pool.nodes.max)
+    return min(max(supply.in_service, supply.least), supply.highest)
 
 
 def _asked_for(supply: Supply) -> int:
     """The desired size, within fleet.yaml's limits; as it is where fixed."""
     if supply.fixed:
         return supply.desired
-    return min(max(supply.desired, supply.least), supply.pool.nodes.max)
+    return min(max(supply.desired, supply.least), supply.highest)
 
 
 def unchanged_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet) -> Plan:
     """The plan that keeps every size; where launches are refused, or too dear by now, what is in service."""
     nodes = {
-        supply.pool.name: current(supply) if supply.refusal else _asked_for(supply) for supply in supplies
+        supply.pool.name: current(supply) if supply.refusal or supply.stopped else _asked_for(supply)
+        for supply in supplies
     }
     if cost_per_hour(supplies, nodes) > fleet.budget_usd_per_hour:
         nodes = {supply.pool.name: current(supply) for supply in supplies}
@@ -172,7 +213,7 @@ def unconstrained_plan(supplies: Sequence[Supply], tables: Tables, fleet: Fleet,
         replace(_option(supply), low=0, high=supply.pool.nodes.max, in_service=0, start_premium=0.0)
         for supply in supplies
     )
-    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)
+    need = Need(demand, budget_usd_per_hour=fleet.budget_usd_per_hour)  # nothing of no use is held there
     return _plans.plan(_question(options, tables, need))
 
 
@@ -220,9 +261,9 @@ def _without_surplus(
     """`sizes` less the surplus over the plan that ready nodes can spare, dearest per request first."""
     wanted = dict(sizes)
     ready = {supply.pool.name: supply.ready for supply in supplies}
-    for supply in sorted(supplies, key=_price_per_request, reverse=True):
+    for supply in sorted(supplies, key=price_per_request, reverse=True):
         name = supply.pool.name
-        if supply.fixed or supply.starting:
+        if supply.fixed or supply.starting or supply.spared:
             continue
         while wanted[name] > plan.nodes[name]:
             spared = {**ready, name: max(ready[name] - 1, 0)}
@@ -236,17 +277,17 @@ def _without_surplus(
 def _within_budget(
     supplies: Sequence[Supply], plan: Plan, tables: Tables, fleet: Fleet, demand: float
 ) -> Sizes:
-    """What stands, less what can be spared, plus what the budget then has room for."""
+    """What stands, less what can be spared, plus what the budget has room for; else nodes are swapped."""
+    budget = fleet.budget_usd_per_hour
     now = {supply.pool.name: current(supply) for supply in supplies}
     kept = _without_surplus(supplies, plan, now, tables, demand)
-    if cost_per_hour(supplies, kept) > fleet.budget_usd_per_hour:
-        return {name: min(kept[name], plan.nodes[name]) for name in kept}
-    for supply in sorted(supplies, key=_price_per_request):
+    if cost_per_hour(supplies, kept) > budget:
+        return shed(supplies, kept, plan.nodes, tables, budget)
+    grown = dict(kept)
+    for supply in sorted(supplies, key=price_per_request):
         name = supply.pool.name
-        room = int((fleet.budget_usd_per_hour - cost_per_hour(supplies, kept)) / supply.price + 1e-9)
-        kept[name] += max(0, min(plan.nodes[name] - kept[name], room))
-    return kept
-
-
-def _price_per_request(supply: Supply) -> tuple[float, str]:
-    return (supply.price + supply.risk) * supply.unit.profile.service_seconds, supply.pool.name
+        room = int((budget - cost_per_hour(supplies, grown)) / supply.price + 1e-9)
+        grown[name] += max(0, min(plan.nodes[name] - grown[name], room))
+    if grown != kept or in_flight(supplies):
+        return grown
+    return swapped(supplies, kept, plan.nodes, tables, budget)

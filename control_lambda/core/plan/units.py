@@ -1,7 +1,9 @@
 """What the planner's search works on: units as two pools that share a queue, and their merit order."""
 
+import math
+from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import accumulate, repeat
 from typing import Final, NamedTuple
@@ -43,7 +45,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Unit:
-    """Two pools that share a queue (the second is empty where there is one); `table` gives rpm by size."""
+    """Two pools that share a queue (the second is empty where there is one); `table` gives rpm by size.
+
+    `first_most` and `second_most` are how much each pool counts for at most, in rpm beyond what the unit
+    carries without it; infinite unless the loss of that pool has to be outlived.
+    """
 
     first: Pool
     second: Pool
@@ -51,6 +57,13 @@ class Unit:
     low: int
     high: int
     steps: tuple[Step, ...]
+    first_most: float = math.inf
+    second_most: float = math.inf
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether a pool's contribution is limited, so that it matters how nodes are split."""
+        return min(self.first_most, self.second_most) < math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +79,26 @@ class Multipliers(NamedTuple):
 
     carried: float
     surviving: float
+
+
+@lru_cache(maxsize=64)
+def capped(unit: Unit, first_most: float, second_most: float) -> Unit:
+    """The unit whose pools count for no more than this, in rpm beyond what it carries without them."""
+    return replace(unit, first_most=first_most, second_most=second_most)
+
+
+def counted_rpm(unit: Unit, first: int, second: int) -> float:
+    """What so many nodes in the two pools count for, in rpm: what they carry, less what is above a cap."""
+    return min(
+        unit.table[first + second],
+        unit.table[second] + unit.first_most,
+        unit.table[first] + unit.second_most,
+    )
+
+
+def most_below_cap(unit: Unit, second: int) -> int:
+    """How many nodes of the first pool count whole beside `second` nodes of the other."""
+    return bisect_right(unit.table, unit.table[second] + unit.first_most) - 1 - second
 
 
 def full_rate(unit: Unit) -> float:

@@ -8,7 +8,7 @@ import math
 from typing import Final
 
 from control_lambda.core.fleet import Unit
-from control_lambda.core.model import Losses, Snapshot, State
+from control_lambda.core.model import Losses, NodesMemory, Snapshot, State
 
 # What happened this long ago counts half: a market that was restless this morning may be calm tonight.
 HALF_LIFE_SECONDS: Final = 21600.0
@@ -35,13 +35,18 @@ def learn(before: State, snapshot: Snapshot) -> dict[str, Losses]:
     learned = dict(before.losses)
     for name, signals in snapshot.pools.items():
         known, held = learned.get(name, Losses()), before.in_service.get(name, 0)
-        wanted = min(held, before.desired.get(name, held))
+        wanted = min(held, before.desired.get(name, held)) - _terminated(before, name)
         if held or name in learned:
             learned[name] = Losses(
                 lost=known.lost * kept + max(0, wanted - signals.in_service),
                 node_hours=known.node_hours * kept + held * seconds / 3600,
             )
     return learned
+
+
+def _terminated(before: State, pool: str) -> int:
+    """The nodes that the last tick itself took away."""
+    return before.nodes.get(pool, NodesMemory()).terminated.count(before.at)
 
 
 def rate_per_hour(known: Losses | None, market: str) -> float:

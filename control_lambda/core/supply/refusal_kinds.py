@@ -41,6 +41,7 @@ class RefusalKind:
     `words` are parts of texts (in any case) and `issues` EKS's codes of node group issues that mean it. The
     back-off (seconds) doubles from `first_back_off` to `longest_back_off`. `refuses_launch`: AWS launches
     nothing; otherwise a node was launched and is of no use. `flips_mode`: it can lead to capacity mode.
+    `zonal`: a zone that it names refuses alone, and others may grant.
     """
 
     kind: EvidenceKind
@@ -51,6 +52,7 @@ class RefusalKind:
     scope: Scope
     refuses_launch: bool = True
     flips_mode: bool = False
+    zonal: bool = False
     examples: tuple[Example, ...]
 
     @property
@@ -76,7 +78,8 @@ _EC2_STATES: Final = "EC2 API Reference, StateReason"
 
 # In this order: the first words found decide, so that a quota, a full subnet or a missing offering is never
 # read as a shortage. A refused launch costs nothing, so shortages, which end by themselves, are probed often;
-# what only a person mends is probed rarely.
+# what only a person mends is probed rarely. A raised quota is found within a quarter of an hour: with a tick
+# a minute, 840 s is the longest wait for that.
 _ROWS: Final = (
     RefusalKind(
         kind=EvidenceKind.QUOTA,
@@ -92,8 +95,8 @@ _ROWS: Final = (
             "VolumeLimitExceeded",
         ),
         issues=("InstanceLimitExceeded",),
-        first_back_off=1800,
-        longest_back_off=3600,
+        first_back_off=840,
+        longest_back_off=840,
         scope=Scope.FAMILY,
         examples=(
             Example(
@@ -147,6 +150,7 @@ _ROWS: Final = (
         first_back_off=600,
         longest_back_off=3600,
         scope=Scope.POOL,
+        zonal=True,
         examples=(
             Example(
                 "InsufficientFreeAddressesInSubnet - There are not enough free addresses in subnet "
@@ -172,6 +176,7 @@ _ROWS: Final = (
         longest_back_off=600,
         scope=Scope.TYPE,
         flips_mode=True,
+        zonal=True,
         examples=(
             Example(
                 "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
@@ -307,6 +312,7 @@ _ROWS: Final = (
         first_back_off=3600,
         longest_back_off=14400,
         scope=Scope.TYPE,
+        zonal=True,
         examples=(
             Example(
                 "Unsupported - Your requested instance type ({type}) is not supported in your requested "

@@ -1,23 +1,23 @@
 """What refused launches teach: how long to stay away from a pool, and when to try one node again.
 
-A refusal is remembered per instance type, zone where known, and market; a quota refusal for every
-type of the family, since they share it. It ends only by proof: after the back-off one probe node may
-be launched, and only when AWS grants it may the pool grow further. Times are seconds.
+A refusal is remembered per instance type and market, for the pool alone where it names its zones (`zones`
+says when those of a pool make it short); a quota refusal for every type of the family, since they share it.
+It ends only by proof: after the back-off one probe node may be launched, and only when AWS grants it may the
+pool grow further. Times are seconds.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from control_lambda.core.fleet import Fleet, Pool, Unit
 from control_lambda.core.model import NOTHING, Evidence, EvidenceKind, PoolSignals, Refusal
+from control_lambda.core.supply.nodes import NEVER_READY_STARTS
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS, Scope
 
 Refusals = Mapping[str, Refusal]
 
-# A node that is not ready after this many start times will not be.
-NEVER_READY_STARTS: Final = 2.0
 # How long an interrupted node is left out: AWS takes it after two minutes, the group drops it soon after.
 INTERRUPTION_SECONDS: Final = 300.0
 
@@ -60,18 +60,19 @@ def forget_proven(
     fleet: Fleet,
     at: float,
     in_service_before: Mapping[str, int] = NOTHING,
+    hanging: Collection[str] = (),
 ) -> dict[str, Refusal]:
     """The refusals less those that a node launched since has disproved.
 
     A node that starts faster than two ticks follow each other is seen only as one more in service than
     `in_service_before`. A disproved refusal stays, with count 0, so that late reports of it are recognised.
     That a node launches proves nothing about nodes that never get ready: those are forgiven once twice
-    the start time has passed after the back-off without another one.
+    the start time has passed after the back-off without another one in the pool; `hanging` pools have one.
     """
     kept = {}
     for key, refusal in refusals.items():
         covered = [
-            (pools[pool.name], in_service_before.get(pool.name, 0), unit)
+            _Covered(pools[pool.name], in_service_before.get(pool.name, 0), unit, pool.name in hanging)
             for unit in fleet.units
             for pool in unit.pools
             if pool.name in pools and _covers(key, refusal, pool, unit)
@@ -79,12 +80,6 @@ def forget_proven(
         proven = refusal.count and _is_disproved(refusal, covered, at)
         kept[key] = _proven(refusal, at) if proven else refusal
     return kept
-
-
-def overdue(signals: PoolSignals, unit: Unit, at: float) -> list[str]:
-    """The nodes that are not ready although twice the unit's start time has passed since launch."""
-    latest = at - NEVER_READY_STARTS * unit.profile.start_seconds
-    return [node for node, launched in signals.starting.items() if launched < latest]
 
 
 def refusal_of(refusals: Refusals, pool: Pool, unit: Unit) -> Refusal | None:
@@ -95,15 +90,24 @@ def refusal_of(refusals: Refusals, pool: Pool, unit: Unit) -> Refusal | None:
     return max(open_refusals, key=lambda refusal: (refusal.until, refusal.kind), default=None)
 
 
-def launch_limit(refusal: Refusal | None, signals: PoolSignals, most: int, at: float) -> int:
+def launch_limit(refusal: Refusal | None, in_service: int, most: int, at: float, *, probing: bool) -> int:
     """How many nodes a pool may have: `most`, or while a refusal stands what is in service and a probe.
 
-    The probe may be launched once the back-off is over, and one at a time.
+    The probe may be launched once the back-off is over, and while no other is `probing`.
     """
     if refusal is None:
         return most
-    probe = 1 if at >= refusal.until and not signals.starting else 0
-    return min(most, signals.in_service + probe)
+    probe = 1 if at >= refusal.until and not probing else 0
+    return min(most, in_service + probe)
+
+
+def hanging_pools(refusals: Refusals) -> frozenset[str]:
+    """The pools whose nodes never got ready, and none has proved otherwise."""
+    return frozenset(
+        refusal.pool
+        for refusal in refusals.values()
+        if refusal.count and not REFUSAL_KINDS[refusal.kind].refuses_launch
+    )
 
 
 def _is_echo(evidence: Evidence, refusals: Refusals) -> bool:
@@ -120,7 +124,7 @@ def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
             return f"{evidence.kind}:{family(unit.instance_type)}:{pool.market}"
         case Scope.TYPE:
             own = f":{pool.name}" if evidence.zone else ""
-            return f"{unit.instance_type}:{evidence.zone}:{pool.market}{own}"
+            return f"{unit.instance_type}::{pool.market}{own}"
         case Scope.POOL:
             return f"pool:{pool.name}"
 
@@ -128,7 +132,7 @@ def _key(evidence: Evidence, pool: Pool, unit: Unit) -> str:
 def _covers(key: str, refusal: Refusal, pool: Pool, unit: Unit) -> bool:
     """Whether a refusal stands against a pool: its own, or one that its type or family shares.
 
-    Where the zone is known, another pool of the type may still launch in the zones that are its own.
+    Where its zones are known, another pool of the type may still launch in the zones that are its own.
     """
     shared = (
         f"{refusal.kind}:{family(unit.instance_type)}:{pool.market}",
@@ -148,22 +152,30 @@ def _episode(old: Refusal | None, evidence: Evidence) -> Refusal:
     return Refusal(evidence.kind, evidence.pool, evidence.at, evidence.at + back_off, max(count, 1))
 
 
-def _is_disproved(refusal: Refusal, covered: Sequence[tuple[PoolSignals, int, Unit]], at: float) -> bool:
+class _Covered(NamedTuple):
+    """A pool that a refusal stands against, and how many nodes it had at the last tick."""
+
+    signals: PoolSignals
+    before: int
+    unit: Unit
+    hangs: bool
+
+
+def _is_disproved(refusal: Refusal, covered: Sequence[_Covered], at: float) -> bool:
     if not REFUSAL_KINDS[refusal.kind].refuses_launch:
         return all(
-            at > refusal.until + NEVER_READY_STARTS * unit.profile.start_seconds
-            and not overdue(signals, unit, at)
-            for signals, _, unit in covered
+            at > refusal.until + NEVER_READY_STARTS * pool.unit.profile.start_seconds and not pool.hangs
+            for pool in covered
         )
-    return any(_has_launched(refusal, signals, before, unit, at) for signals, before, unit in covered)
+    return any(_has_launched(refusal, pool, at) for pool in covered)
 
 
-def _has_launched(refusal: Refusal, signals: PoolSignals, before: int, unit: Unit, at: float) -> bool:
-    if any(launched > refusal.at for launched in signals.starting.values()):
+def _has_launched(refusal: Refusal, pool: _Covered, at: float) -> bool:
+    if any(launched > refusal.at for launched in pool.signals.starting.values()):
         return True
     # Before the back-off is over the one more may have been granted just before the rest was refused.
-    probed = at >= refusal.until and signals.in_service > before
-    return probed and unit.profile.start_seconds <= FAST_START_SECONDS
+    probed = at >= refusal.until and pool.signals.in_service > pool.before
+    return probed and pool.unit.profile.start_seconds <= FAST_START_SECONDS
 
 
 def _proven(refusal: Refusal, at: float) -> Refusal:

@@ -8,6 +8,7 @@ from typing import Final
 from control_lambda.core.fleet import QueryClass
 from control_lambda.core.model import Mode
 from control_lambda.core.outlook import Outlook
+from control_lambda.core.supply.overload import queueing
 from control_lambda.core.supply.supply import rpm_of
 from control_lambda.core.traffic import ramp, weights
 from control_lambda.core.traffic.policies import POLICIES, Formula
@@ -28,6 +29,8 @@ class Traffic:
 def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Traffic:
     """Shares for the nodes that are ready now and stay under the given sizes."""
     able = _able(outlook)
+    if not any(able.values()):
+        return _as_it_stands(outlook)
     staying = {name: min(able[name], rpm) for name, rpm in _carrying_after(outlook, sizes).items()}
     wanted = _wish(outlook, mode, staying if any(staying.values()) else able)
     current = shares_in_force(outlook)
@@ -38,14 +41,24 @@ def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Tr
     return Traffic(shares, weights.to_weights(shares, names), jumped)
 
 
+def _as_it_stands(outlook: Outlook) -> Traffic:
+    """The weights in the rule: with nothing healthy the load balancer sends requests to every target."""
+    read = outlook.snapshot.weights
+    stands = _weights_in_force(outlook) if read is None else read
+    return Traffic(weights.to_shares(stands), stands, jumped=False)
+
+
 def choose_class_weights(
     outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
     """A row of weights for each query class before the last, for the nodes that stay under `sizes`.
 
     A planned weight holds for the unit's maximum of nodes, so it shrinks with the share of them that is
-    ready. A class without a plan, or none of whose units is ready, is shared like all other traffic.
+    ready. A class without a plan, or none of whose units is ready, is shared like all other traffic. With
+    nothing ready at all every row stays.
     """
+    if not any(_able(outlook).values()):
+        return {}
     carrying = _carrying_after(outlook, sizes)
     return {
         item.name: _class_row(outlook, item, carrying) or dict(traffic.weights)
@@ -129,11 +142,12 @@ def _able(outlook: Outlook) -> dict[str, float]:
     able = _carrying_after(outlook, limits)
     if any(able.values()):
         return able
-    staying = any(supply.ready for supply in outlook.supplies)
-    serving: dict[str, float] = dict.fromkeys(outlook.tables, 0.0)
+    if any(outlook.ready.values()):
+        return {name: float(nodes) for name, nodes in outlook.ready.items()}
+    leaving: dict[str, float] = dict.fromkeys(outlook.tables, 0.0)
     for supply in outlook.supplies:
-        serving[supply.unit.name] += supply.ready if staying else supply.leaving
-    return serving
+        leaving[supply.unit.name] += supply.leaving
+    return leaving
 
 
 def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weights.Shares:
@@ -142,7 +156,7 @@ def _wish(outlook: Outlook, mode: Mode, carrying: Mapping[str, float]) -> weight
         return formula_shares(outlook, formula, mode, {name: rpm > 0 for name, rpm in carrying.items()})
     now = outlook.forecast.now
     if mode is Mode.CAPACITY or now > sum(carrying.values()):
-        return weights.spread(carrying, now)
+        return weights.spread(carrying, now, queueing(outlook.state.queueing, outlook.fleet))
     order = sorted(carrying, key=lambda name: (_price_per_rpm(outlook, name), name))
     return weights.merit_order(carrying, order, min(outlook.demand_to_carry, sum(carrying.values())))
 

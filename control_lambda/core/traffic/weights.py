@@ -4,7 +4,7 @@ A share is a unit's part of all requests, 0 to 1; shares sum to 1 where any unit
 Symbols follow arXiv 2503.20074: T throughput, C cost, L latency, A availability.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from control_lambda.core.fleet import Unit
@@ -60,17 +60,21 @@ def merit_order(capacity: Mapping[str, float], order: Sequence[str], demand: flo
     return _normalised(taken) if left <= 0 else spread(capacity, demand)
 
 
-def spread(capacity: Mapping[str, float], demand: float) -> Shares:
+def spread(capacity: Mapping[str, float], demand: float, queueing: Collection[str] = ()) -> Shares:
     """In proportion to what each unit's ready nodes carry.
 
-    Demand beyond all of it goes to the smallest unit: in an overloaded queue every request is late, so
-    one unit is given up to keep the promise on the others.
+    Demand beyond all of it goes to those that refuse what they cannot answer in time, in proportion too: they
+    answer the rest. Where all are `queueing` it goes to the smallest unit: in an overloaded queue every
+    request is late, so one unit is given up to keep the promise on the others.
     """
     able = {name: rpm for name, rpm in capacity.items() if rpm > 0}
     excess = demand - sum(able.values())
     if len(able) > 1 and excess > 0:
+        refusing = {name: rpm for name, rpm in able.items() if name not in queueing}
         smallest = min(able, key=lambda name: (able[name], name))
-        able[smallest] += excess
+        takers = refusing or {smallest: able[smallest]}
+        room = sum(takers.values())
+        able |= {name: rpm + excess * rpm / room for name, rpm in takers.items()}
     return _normalised(able)
 
 

@@ -1,13 +1,13 @@
-"""The guard of the weighted rule: zeros never cut off what another deploy left serving."""
+"""The weighted rule: zeros are never written, and its rows can be read and written without a fleet."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from control_lambda.aws.rule import ListenerRule
-from control_lambda.errors import NotDeployedError
+from control_lambda.errors import AllZerosError, NotDeployedError
 
 if TYPE_CHECKING:
     from tests.control_lambda.conftest import Shell
@@ -55,12 +55,13 @@ def listed(shell: Shell) -> dict[str, int]:
     }
 
 
-def test_zeros_do_not_cut_off_a_foreign_target_group_that_serves(shell: Shell) -> None:
-    """It is named, and the rule stays as it is."""
-    rule, foreign = standing(shell, foreign_weight=1)
-    with pytest.raises(NotDeployedError, match=f"no unit is ready to take over from {foreign}"):
-        rule.write(NOBODY)
-    assert listed(shell)[foreign] == 1
+def test_zeros_alone_are_never_written(shell: Shell) -> None:
+    """Neither where others serve, nor to units of this stack that may still answer, nor as a new rule."""
+    for row in (ListenerRule(shell.clients.elbv2, shell.environment), standing(shell, foreign_weight=0)[0]):
+        with pytest.raises(AllZerosError):
+            row.write(NOBODY)
+        with pytest.raises(AllZerosError):
+            row.write_row("1", NOBODY)
 
 
 def test_a_unit_that_is_ready_takes_over_from_a_foreign_target_group(shell: Shell) -> None:
@@ -70,15 +71,33 @@ def test_a_unit_that_is_ready_takes_over_from_a_foreign_target_group(shell: Shel
     assert foreign not in listed(shell)
 
 
-def test_a_foreign_target_group_without_weight_serves_nobody(shell: Shell) -> None:
-    """Zeros replace it."""
-    rule, foreign = standing(shell, foreign_weight=0)
-    assert rule.write(NOBODY) == NOBODY
-    assert foreign not in listed(shell)
+@pytest.mark.parametrize(("foreign_weight", "rows"), [(0, {"1": NOBODY}), (1, {})])
+def test_a_row_forwards_to_this_stacks_units_alone(
+    shell: Shell, foreign_weight: int, rows: dict[str, dict[str, int]]
+) -> None:
+    """A rule that gives others weight is none of survival's; neither is the stack's own."""
+    rule, _ = standing(shell, foreign_weight)
+    assert rule.rows() == rows
 
 
-def test_zeros_may_replace_the_weights_of_this_stacks_units(shell: Shell) -> None:
-    """They are the loop's own."""
+def test_a_row_is_written_without_its_conditions(shell: Shell) -> None:
+    """Survival knows no query classes."""
     rule = ListenerRule(shell.clients.elbv2, shell.environment)
-    rule.write({"fast": 999, "slow": 0})
-    assert rule.write(NOBODY) == NOBODY
+    rule.write({"fast": 1, "slow": 0})
+    before = rules(shell)
+    assert rule.write_row("1", {"fast": 0, "slow": 999}) == {"fast": 0, "slow": 999}
+    assert [found["Conditions"] for found in rules(shell)] == [found["Conditions"] for found in before]
+
+
+def test_a_row_that_is_gone_cannot_be_written(shell: Shell) -> None:
+    """Somebody deleted the rule since it was read."""
+    rule = ListenerRule(shell.clients.elbv2, shell.environment)
+    with pytest.raises(NotDeployedError, match="no rule with priority 7"):
+        rule.write_row("7", {"fast": 1, "slow": 0})
+
+
+def rules(shell: Shell) -> list[dict[str, Any]]:
+    """The listener's rules as AWS describes them."""
+    described = shell.clients.elbv2.describe_rules(ListenerArn=shell.environment.listener_arn)
+    found: list[dict[str, Any]] = described["Rules"]
+    return found

@@ -14,8 +14,9 @@ from control_lambda.core.record import (
     Write,
     answer_from_plain,
     record_of,
-    record_without_fleet,
+    record_without_decision,
 )
+from control_lambda.core.traffic.survival import NO_SIGNS
 from tests.control_lambda.core.examples import NOON, fleet, group, minutes, snapshot, unit
 
 FLEET = fleet(
@@ -95,7 +96,7 @@ def test_the_state_counts_ticks_and_remembers_what_was_decided() -> None:
     assert state.mode_since == NOON - 500
     assert state.weights == {"aa": 999, "bb": 0}
     assert state.desired == {name: report.desired for name, report in found.pools.items()}
-    assert state.ready == {A: 3, B: 0}
+    assert state.in_service == {A: 3, B: 0}
 
 
 def test_the_mode_is_dated_when_it_changes_and_on_the_first_tick() -> None:
@@ -112,7 +113,7 @@ def test_a_record_is_read_back_from_its_json_as_it_was() -> None:
     """With its reasons, reports, writes and failures, and with None where nothing is known."""
     written = Write("size", A, 3, 4)
     record = record_of(decided(), [Code.PAUSED.reason()], [written], ["metrics: Throttling"])
-    unknown = record_without_fleet(State(tick=3), NOON, [Code.FLEET_UNREADABLE.reason()], [])
+    unknown = record_without_decision(State(tick=3), NOON, NO_SIGNS, [Code.FLEET_UNREADABLE.reason()], (), [])
 
     for answer in (record, unknown, Skipped(Skip.NOT_LATER)):
         assert answer_from_plain(json.loads(json.dumps(plain(answer)))) == answer

@@ -9,7 +9,7 @@ from hypothesis import Phase, given, settings
 
 from control_lambda.core.decide import decide
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Decision, EvidenceKind, Mode, Snapshot, State
+from control_lambda.core.model import Cause, Decision, EvidenceKind, Mode, Snapshot, State, Termination
 from tests.control_lambda.core.histories import histories
 from twin.bench.histories import History, broken_rules, run_histories
 from twin.bench.rules import RULES, Decide
@@ -132,6 +132,16 @@ def believe_errors(_: Snapshot, __: Fleet, decision: Decision, after: State) -> 
     return replace(decision, units=units), after
 
 
+def purge(seen: Snapshot, _: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
+    """Every node that does not serve is terminated at once."""
+    idle = tuple(
+        Termination(name, node, decrement=False, why=Cause.DEAD)
+        for name, signals in seen.pools.items()
+        for node in signals.starting
+    )
+    return replace(decision, terminate=idle), after
+
+
 def change_its_mind() -> Mutate:
     """Another decision every time."""
     calls = itertools.count()
@@ -160,6 +170,9 @@ WRONG: tuple[tuple[str, Mutate], ...] = (
     ("stale-holds", shrink_all),
     ("stale-holds", grow_all),
     ("refusal-caps", grow_all),
+    ("pace", purge),
+    ("right-node", purge),
+    ("breaker", purge),
     ("only-shortage-flips", flip),
     ("errors-hide-latency", believe_errors),
     ("same-again", change_its_mind()),

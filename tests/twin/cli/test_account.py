@@ -7,7 +7,7 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from control_lambda.core.model import Evidence, EvidenceKind, Mode, Refusal, State, state_to_json
+from control_lambda.core.model import Evidence, EvidenceKind, Health, Mode, Refusal, State, state_to_json
 from control_lambda.fleet_file import load_fleet
 from twin.cli.account import Account, AccountError, Deployed, act
 from twin.errors import InputError
@@ -28,7 +28,8 @@ STATE = State(
     mode=Mode.CAPACITY,
     weights={"inf2-neuron": 700, "g5-inductor": 299},
     desired={"inf2-neuron-on-demand": 8},
-    ready={"inf2-neuron-on-demand": 7},
+    in_service={"inf2-neuron-on-demand": 7},
+    health={"inf2-neuron": Health(NOW - 30, 6)},
     refusals={"inf2": Refusal(EvidenceKind.SHORTAGE, "inf2-neuron-on-demand", NOW - 60, NOW + 120, 2)},
 )
 
@@ -104,6 +105,7 @@ def test_the_status_tells_fleet_pause_and_last_decision() -> None:
         "Last tick: 41, 2025-12-31 23:59:30 UTC, 30 s ago, capacity mode.",
         "Evidence waiting for the next tick: 1.",
         "inf2-neuron-on-demand 7 of 8",
+        "inf2-neuron 6",
         "Weights: inf2-neuron 700, g5-inductor 299.",
         "Refused: inf2-neuron-on-demand (shortage), next probe at 2026-01-01 00:02:00 UTC.",
     ):

@@ -10,7 +10,8 @@ import pytest
 from control_lambda.core.fleet import Fleet, Objective, parse_fleet
 from control_lambda.core.model import Mode, Reason, State
 from control_lambda.core.reasons import Code
-from control_lambda.core.record import DecisionRecord, Write, record_without_fleet
+from control_lambda.core.record import DecisionRecord, Write, record_without_decision
+from control_lambda.core.traffic.survival import NO_SIGNS
 from twin.report.charts import Axis, figure, unit_colours
 from twin.report.charts.layout import capacity_bands, trouble_bands
 from twin.report.figures import headline
@@ -97,7 +98,7 @@ def make_minutes(count: int = 60) -> Minutes:
 def make_record(minute: int, mode: Mode = Mode.COST, **changes: Any) -> DecisionRecord:
     """A record of a quiet tick, changed."""
     state = State(tick=minute + 1, mode=mode)
-    return replace(record_without_fleet(state, EPOCH + 60.0 * minute, (), ()), **changes)
+    return replace(record_without_decision(state, EPOCH + 60.0 * minute, NO_SIGNS, (), (), ()), **changes)
 
 
 def make_page(records: Sequence[DecisionRecord] = (), count: int = 60, **comparison: Any) -> str:

@@ -15,7 +15,8 @@ from botocore.exceptions import EndpointConnectionError
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Snapshot, State
 from control_lambda.core.reasons import Code, Skip
-from control_lambda.core.record import Skipped, record_without_fleet
+from control_lambda.core.record import Skipped, record_without_decision
+from control_lambda.core.traffic.survival import NO_SIGNS
 from twin.errors import InputError
 from twin.steering.answers import Failing, evidence_of, nothing_fails
 from twin.steering.aws import AwsSteering
@@ -247,8 +248,10 @@ def test_a_closed_steering_leaves_no_cloud_behind() -> None:
 
 
 def test_of_the_ticks_of_one_second_one_decides() -> None:
-    """Two decisions would be one too many to report, and none is."""
-    decision, skipped = record_without_fleet(State(), 1.0, (), ()), Skipped(Skip.NOT_LATER)
+    """Two decisions would be one too many to report, and none is; ticks without memory may be several."""
+    survival, skipped = record_without_decision(State(), 1.0, NO_SIGNS, (), (), ()), Skipped(Skip.NOT_LATER)
+    decision = replace(survival, demand_rpm=1.0)
+    assert the_decision([survival, survival]) is None
     assert the_decision([skipped, decision, skipped]) is decision
     assert the_decision([skipped]) is None
     with pytest.raises(RuntimeError, match="2 ticks of one second decided"):

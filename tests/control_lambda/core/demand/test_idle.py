@@ -7,23 +7,31 @@ from control_lambda.core.demand import idle
 from control_lambda.core.model import Idleness
 from tests.control_lambda.core.examples import NOON
 
-MINUTE = 60.0
-QUIET = {NOON: 0.0}
-BUSY = {NOON: 5.0}
+MINUTE = 60
 
 
-def after(minutes: int, nodes: int) -> Idleness:
+def after(minutes: int, nodes: int, idle_before: Idleness = Idleness()) -> Idleness:  # noqa: B008 - frozen
     """The memory after so many ticks without a request, with that many nodes in the beginning."""
-    memory, held = Idleness(), nodes
+    memory, held = idle_before, nodes
     for minute in range(minutes):
-        memory = idle.learn(memory, QUIET, held, NOON + MINUTE * minute)
-        held = min(held, idle.kept_nodes(memory))
+        at = NOON + MINUTE * minute
+        memory = idle.learn(memory, {at: 0.0}, held, at)
+        held = min(held, idle.kept_nodes(memory) or held)
+    return memory
+
+
+def sparse(hours: int) -> Idleness:
+    """The memory of a fleet that gets a request every other minute."""
+    memory = Idleness()
+    for minute in range(-60 * hours, 0):
+        at = NOON + MINUTE * minute
+        memory = idle.learn(memory, {at: float(minute % 2)}, 5, at)
     return memory
 
 
 def test_while_something_comes_nothing_is_kept_for_its_own_sake() -> None:
     """The plan alone decides."""
-    assert idle.kept_nodes(idle.learn(Idleness(), BUSY, 8, NOON)) == 0
+    assert idle.kept_nodes(idle.learn(Idleness(), {NOON: 5.0}, 8, NOON)) == 0
 
 
 def test_all_nodes_stay_for_half_an_hour() -> None:
@@ -38,7 +46,9 @@ def test_then_at_most_a_tenth_goes_every_ten_minutes() -> None:
 
 def test_one_request_ends_it() -> None:
     """The plan decides again, and the next silence begins anew."""
-    assert idle.learn(after(40, nodes=20), BUSY, 18, NOON + 3600) == Idleness()
+    busy = idle.learn(after(40, nodes=20), {NOON + 3600: 5.0}, 18, NOON + 3600)
+    assert idle.kept_nodes(busy) == 0
+    assert busy.since == 0.0
 
 
 def test_no_counts_at_all_change_nothing() -> None:
@@ -55,3 +65,16 @@ def test_what_is_kept_never_grows_and_never_is_negative(nodes: int, minutes: int
     if minutes:
         assert now <= before
         assert before - now <= 2 * max(1, before // 10)
+
+
+def test_where_empty_minutes_are_ordinary_a_few_of_them_are_no_zero_demand() -> None:
+    """Seven in a row happen once in a hundred times where every other minute is empty."""
+    memory = sparse(hours=24)
+    assert idle.kept_nodes(after(5, 5, memory)) == 0
+    assert idle.kept_nodes(after(9, 5, memory)) == 5
+
+
+def test_a_minute_is_counted_once() -> None:
+    """However often it is read."""
+    once = idle.learn(Idleness(), {NOON: 0.0}, 5, NOON)
+    assert idle.learn(once, {NOON: 0.0}, 5, NOON + 30).run == 1

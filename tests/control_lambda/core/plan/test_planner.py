@@ -55,18 +55,43 @@ def brought(
     return carried, surviving
 
 
+def left(
+    options: Sequence[PoolOption], counts: Sequence[int], tables: Mapping[str, Sequence[float]], lost: int
+) -> float:
+    """What is carried after the loss of one pool, straight from the definition."""
+    rest = [0 if position == lost else count for position, count in enumerate(counts)]
+    return brought(options, rest, tables, {})[0]
+
+
+def outlived(
+    options: Sequence[PoolOption],
+    counts: Sequence[int],
+    tables: Mapping[str, Sequence[float]],
+    need: Need,
+) -> float:
+    """The highest demand, up to what is carried, whose shares every loss leaves, or leaves at best."""
+    highest = [option.high for option in options]
+    reached = min(need.demand_rpm, brought(options, counts, tables, {})[0])
+    for position, option in enumerate(options):
+        share, rest = need.outlived.get(option.market, 0.0), left(options, counts, tables, position)
+        if share and rest < left(options, highest, tables, position) - 1e-6:
+            reached = min(reached, rest / share)
+    return reached
+
+
 def brute_force(
     options: Sequence[PoolOption], tables: Mapping[str, Sequence[float]], need: Need
 ) -> tuple[int, ...]:
-    """The best counts by trying all: demand, then survival, then cost, then nodes, then option order."""
+    """The best counts by trying all: demand, survival, losses, cost, nodes, option order."""
 
     def worth(
         counts: tuple[int, ...], priced: Sequence[PoolOption]
-    ) -> tuple[float, float, float, int, list[int]]:
+    ) -> tuple[float, float, float, float, int, list[int]]:
         carried, surviving = brought(options, counts, tables, need.reserve)
         return (
             -round(min(carried, need.demand_rpm), 4),
             -round(min(surviving, need.survival_rpm), 4),
+            -round(outlived(options, counts, tables, need), 4),
             round(compared_cost(priced, counts), 7),
             sum(counts),
             [-count for count in counts],
@@ -119,6 +144,7 @@ needs = st.builds(
     survival_rpm=st.integers(0, 250).map(float),
     reserve=st.sampled_from(({}, {"spot": 0.5}, {"spot": 0.5, "on-demand": 0.25}, {"on-demand": 0.5})),
     budget_usd_per_hour=st.sampled_from((math.inf, 2.0, 5.0, 10.0, 20.0)),
+    outlived=st.sampled_from(({}, {"spot": 0.25}, {"spot": 0.5}, {"spot": 0.25, "on-demand": 0.5})),
 )
 
 
@@ -174,6 +200,7 @@ def paper_need(options: Sequence[PoolOption], seed: int, reserve: Mapping[str, f
 def cheapest_by_milp(options: Sequence[PoolOption], need: Need) -> float:
     """The least cost by HiGHS: one binary for each choice of nodes in each unit, exactly one per unit."""
     costs, carried, surviving, units = [], [], [], []
+    rests: dict[str, list[float]] = {option.name: [] for option in options if option.market in need.outlived}
     for unit in PAPER:
         members = [option for option in options if option.unit == unit]
         for counts in itertools.product(*(range(option.low, option.high + 1) for option in members)):
@@ -182,6 +209,10 @@ def cheapest_by_milp(options: Sequence[PoolOption], need: Need) -> float:
             carried.append(rpm)
             surviving.append(safe)
             units.append([float(unit == name) for name in PAPER])
+            for option in options:
+                if option.name in rests:
+                    lost = members.index(option) if option in members else len(members)
+                    rests[option.name].append(left(members, counts, TABLES, lost))
     result = milp(
         costs,
         integrality=np.ones(len(costs)),
@@ -189,6 +220,11 @@ def cheapest_by_milp(options: Sequence[PoolOption], need: Need) -> float:
         constraints=[
             LinearConstraint(np.array([carried, surviving]), [need.demand_rpm, need.survival_rpm], np.inf),
             LinearConstraint(np.array(units).T, 1, 1),
+            *(
+                LinearConstraint(np.array([rest]), need.outlived[option.market] * need.demand_rpm, np.inf)
+                for option in options
+                if (rest := rests.get(option.name))
+            ),
         ],
         options={"mip_rel_gap": 1e-9},
     )
@@ -218,6 +254,23 @@ def test_highs_finds_nothing_cheaper_where_spot_may_be_lost(seed: int) -> None:
     assert compared_cost(options, list(found.nodes.values())) == pytest.approx(
         cheapest_by_milp(options, need), abs=1e-6
     )
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("outlived", [{"spot": 0.25}, {"spot": 0.5}, {"spot": 0.45, "on-demand": 0.4}])
+def test_highs_finds_nothing_cheaper_where_any_pool_may_go_whole(
+    seed: int, outlived: dict[str, float]
+) -> None:
+    """Five units in both markets; after the loss of any pool a share of the demand is carried."""
+    options = paper_fleet(seed, 10, ["on-demand", "spot"])
+    need = replace(paper_need(options, seed, {"spot": 0.5}), outlived=outlived)
+    need = replace(need, demand_rpm=need.demand_rpm / 2, survival_rpm=need.survival_rpm / 2)
+    found = plan(options, TABLES, need)
+    counts = list(found.nodes.values())
+    for position, option in enumerate(options):
+        rest = left(options, counts, TABLES, position)
+        assert rest >= outlived.get(option.market, 0.0) * need.demand_rpm - 1e-5
+    assert compared_cost(options, counts) == pytest.approx(cheapest_by_milp(options, need), abs=1e-6)
 
 
 def pool(name: str = "a-on-demand", **changes: Any) -> PoolOption:
@@ -311,6 +364,7 @@ def rejected() -> Iterator[tuple[str, list[PoolOption], tuple[float, ...], Need]
     yield "demand_rpm", [pool()], LINEAR, Need(-1.0)
     yield "survival_rpm", [pool()], LINEAR, Need(1.0, math.nan)
     yield "reserve", [pool()], LINEAR, Need(1.0, 1.0, {"spot": 1.0})
+    yield "outlived", [pool()], LINEAR, Need(1.0, outlived={"spot": 0.6})
     yield "budget", [pool()], LINEAR, Need(1.0, budget_usd_per_hour=-1.0)
 
 

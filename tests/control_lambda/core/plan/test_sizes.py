@@ -137,14 +137,6 @@ def test_a_refused_pool_is_probed_although_one_node_replaces_nothing() -> None:
     assert sizes.target(supplied, QUEUES, FLEET, 420.0, 0.0).nodes == {CHEAP: 1, DEAR: 5}
 
 
-def test_a_probe_has_to_fit_into_the_budget() -> None:
-    """Five dear nodes cost all that may be spent."""
-    tight = fleet(unit("cheap", price=0.5), unit("dear", price=2.0), budget_usd_per_hour=10.4)
-    supplied = found({CHEAP: group(CHEAP), DEAR: group(DEAR, 5)}, due(CHEAP), tight)
-
-    assert sizes.target(supplied, QUEUES, tight, 420.0, 0.0).nodes == {CHEAP: 0, DEAR: 5}
-
-
 def test_a_probe_that_starts_is_not_followed_by_another() -> None:
     """One at a time: the first one has not answered yet."""
     supplied = found({CHEAP: group(CHEAP, 0, starting=[NOON - 200]), DEAR: group(DEAR, 5)}, due(CHEAP))

@@ -65,12 +65,11 @@ def seen(**pools: PoolSignals) -> dict[str, PoolSignals]:
 def test_every_kind_blocks_launches_until_its_back_off_is_over(kind: EvidenceKind) -> None:
     """No launch before, one probe after."""
     refusal = refusals.refusal_of(remembered(refused(kind=kind)), FLEET.pools[0], FLEET.units[0])
-    three = group(A, 3)
 
     assert refusal is not None
     assert refusal.until == NOON + REFUSAL_KINDS[kind].first_back_off
-    assert refusals.launch_limit(refusal, three, 10, refusal.until - 1) == 3
-    assert refusals.launch_limit(refusal, three, 10, refusal.until) == 4
+    assert refusals.launch_limit(refusal, 3, 10, refusal.until - 1, probing=False) == 3
+    assert refusals.launch_limit(refusal, 3, 10, refusal.until, probing=False) == 4
 
 
 @pytest.mark.parametrize("kind", REFUSED)
@@ -99,17 +98,16 @@ def test_refusals_within_the_back_off_belong_to_one_episode() -> None:
 def test_only_one_probe_runs_at_a_time() -> None:
     """While a node is starting nobody knows yet what the probe proves."""
     refusal = Refusal(EvidenceKind.SHORTAGE, A, NOON, NOON + 120, 1)
-    probing = group(A, 2, starting=[NOON + 130])
 
-    assert refusals.launch_limit(refusal, probing, 10, NOON + 180) == 3
+    assert refusals.launch_limit(refusal, 3, 10, NOON + 180, probing=True) == 3
 
 
 def test_a_pool_never_gets_more_than_its_most_nodes() -> None:
     """Neither with a probe nor without a refusal."""
-    assert (
-        refusals.launch_limit(Refusal(EvidenceKind.SHORTAGE, A, NOON, NOON, 1), group(A, 10), 10, NOON) == 10
-    )
-    assert refusals.launch_limit(None, group(A, 2), 10, NOON) == 10
+    due = Refusal(EvidenceKind.SHORTAGE, A, NOON, NOON, 1)
+
+    assert refusals.launch_limit(due, 10, 10, NOON, probing=False) == 10
+    assert refusals.launch_limit(None, 2, 10, NOON, probing=False) == 10
 
 
 # --- Who shares a refusal ------------------------------------------------------------------------------
@@ -251,17 +249,9 @@ def test_never_ready_is_forgiven_when_twice_the_start_time_passes_after_its_back
     """Without another node that is overdue."""
     known = remembered(refused(kind=EvidenceKind.NEVER_READY))
     forgiven_at = NOON + REFUSAL_KINDS[EvidenceKind.NEVER_READY].first_back_off + 2 * START + 1
-    stuck = seen(inductor_on_demand=group(A, 0, starting=[NOON]))
 
     assert standing(refusals.forget_proven(known, seen(), FLEET, forgiven_at)) == set()
-    assert standing(refusals.forget_proven(known, stuck, FLEET, forgiven_at)) == {A}
-
-
-def test_a_node_is_overdue_after_twice_its_start_time() -> None:
-    """Ready nodes never are."""
-    signals = group(A, 1, starting=[NOON - 2 * START - 1, NOON - 2 * START])
-
-    assert refusals.overdue(signals, FLEET.units[0], NOON) == [f"i-{A}-starting-0"]
+    assert standing(refusals.forget_proven(known, seen(), FLEET, forgiven_at, hanging=[A])) == {A}
 
 
 def test_a_probe_that_is_ready_at_the_next_tick_proves_the_pool() -> None:

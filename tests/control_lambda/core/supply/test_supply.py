@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from control_lambda.core.model import EvidenceKind, PoolSignals, Refusal, Snapshot, State
-from control_lambda.core.supply.supply import Supply, cost_per_hour, ready_by_unit, rpm_of, supplies_of
+from control_lambda.core.supply.supply import Supply, cost_per_hour, rpm_of, supplies_of
 from tests.control_lambda.core.examples import NOON, START, fleet, group, unit
 
 FLEET = fleet(unit("aa", markets=("on-demand", "spot"), least=1), unit("bb"))
@@ -34,8 +34,8 @@ def test_overdue_nodes_are_not_expected_any_more() -> None:
     found = supplied({A: group(A, 1, starting=[NOON - 60, NOON - 2 * START - 60])})
 
     assert found[A].starting == 1
-    assert found[A].coming == 2
-    assert found[A].in_service == 3
+    assert found[A].coming == found[A].in_service == 2
+    assert found[A].members == 3
 
 
 def test_a_refused_pool_may_have_what_is_in_service_until_its_probe_is_due() -> None:
@@ -55,10 +55,10 @@ def test_the_minimum_holds_even_where_launches_are_refused() -> None:
 
 
 def test_a_pool_that_was_not_sensed_is_fixed_at_what_is_remembered() -> None:
-    """Its size is not touched, its ready nodes are believed for now."""
-    found = supplied({}, desired={B: 4}, ready={B: 3})[B]
+    """Its size is not touched; that any of its nodes serves, others have to know."""
+    found = supplied({}, desired={B: 4})[B]
 
-    assert (found.sensed, found.fixed, found.desired, found.ready) == (False, True, 4, 3)
+    assert (found.sensed, found.fixed, found.desired, found.ready) == (False, True, 4, 0)
 
 
 @pytest.mark.parametrize("status", ["CREATING", "UPDATING", "DELETING", "DELETED"])
@@ -76,11 +76,11 @@ def test_a_pool_in_any_other_status_is_sized(status: str) -> None:
 
 
 def test_a_pool_of_which_nobody_knows_who_serves_is_fixed_at_its_size() -> None:
-    """The sizes are the group's, the ready nodes those of the last tick that knew."""
-    found = supplied({B: group(B, 4, desired=5, health_known=False)}, desired={B: 2}, ready={B: 3})[B]
+    """The sizes are the group's."""
+    found = supplied({B: group(B, 4, desired=5, health_known=False)}, desired={B: 2})[B]
 
     assert (found.sensed, found.fixed) == (False, True)
-    assert (found.desired, found.in_service, found.ready) == (5, 4, 3)
+    assert (found.desired, found.in_service, found.ready) == (5, 4, 0)
 
 
 @pytest.mark.parametrize(("known", "price"), [({}, 0.76), ({B: 0.5}, 0.5)])
@@ -92,10 +92,9 @@ def test_the_last_good_price_counts_before_the_one_in_the_fleet(
 
 
 def test_a_units_pools_add_up() -> None:
-    """A spot pool and its on-demand twin share their unit's target group."""
+    """Each at its price."""
     found = tuple(supplied({A: group(A, 2), A_SPOT: group(A_SPOT, 3), B: group(B, 1)}).values())
 
-    assert ready_by_unit(found) == {"aa": 5, "bb": 1}
     assert cost_per_hour(found, {A: 2, A_SPOT: 3, B: 1}) == pytest.approx(3 * 0.76 + 3 * 0.76 * 0.4)
 
 

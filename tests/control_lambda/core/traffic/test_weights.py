@@ -93,13 +93,29 @@ def test_spreading_follows_what_each_unit_carries() -> None:
     assert weights.spread({"a": 300.0, "b": 100.0, "c": 0.0}, 200.0) == pytest.approx({"a": 0.75, "b": 0.25})
 
 
-@pytest.mark.parametrize("capacity", [{"a": 300.0, "b": 100.0, "c": 50.0}])
-def test_overload_gives_up_one_unit_to_keep_the_others(capacity: dict[str, float]) -> None:
+CAPACITY = {"a": 300.0, "b": 100.0, "c": 50.0}
+
+
+def test_overload_of_servers_that_refuse_is_shared_by_what_each_unit_answers() -> None:
+    """Each answers what it can; none is given up."""
+    proportional = {name: rpm / 450.0 for name, rpm in CAPACITY.items()}
+
+    assert weights.spread(CAPACITY, 600.0) == pytest.approx(proportional)
+    assert weights.merit_order(CAPACITY, ["a", "b", "c"], 600.0) == pytest.approx(proportional)
+
+
+def test_overload_of_servers_that_queue_gives_up_one_unit_to_keep_the_others() -> None:
     """Demand beyond everything goes to the smallest unit: in an overloaded queue every request is late."""
-    demand = 600.0
-    for found in (weights.spread(capacity, demand), weights.merit_order(capacity, ["a", "b", "c"], demand)):
-        overloaded = {name for name, share in found.items() if share * demand > capacity[name] + 1e-6}
-        assert overloaded == {"c"}
+    found = weights.spread(CAPACITY, 600.0, queueing={"a", "b", "c"})
+
+    assert {name for name, share in found.items() if share * 600.0 > CAPACITY[name] + 1e-6} == {"c"}
+
+
+def test_a_unit_that_queues_is_kept_from_overload_by_those_that_refuse() -> None:
+    """These lose no more than what is too much anyway."""
+    found = weights.spread(CAPACITY, 600.0, queueing={"a"})
+
+    assert found == pytest.approx({"a": 300 / 600, "b": 200 / 600, "c": 100 / 600})
 
 
 def test_a_lone_unit_takes_everything_even_beyond_what_it_carries() -> None:
