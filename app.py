@@ -4,19 +4,20 @@ import sys
 
 from aws_cdk import App
 
+from infra.pins import UnknownPinError
 from infra.settings import Settings, SettingsError
 from infra.stack import FulcrumStack
 
 
 def main() -> int:
-    """Synthesize; 2 and one line on standard error where a setting or the fleet is not valid."""
+    """Synthesize; 2 and one line on standard error where a setting, the fleet or a pin is not valid."""
     app = App()
     try:
         settings = Settings.from_context(app.node.try_get_context)
-    except SettingsError as error:
+        FulcrumStack(app, settings=settings)
+    except (SettingsError, UnknownPinError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    FulcrumStack(app, settings=settings)
     app.synth()
     return 0
 

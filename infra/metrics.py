@@ -87,13 +87,13 @@ class FleetMetrics:
     def missed(self, objective: Objective, period: Duration = FIVE_MINUTES) -> cloudwatch.MathExpression:
         """The share (percent) of all requests that were not answered within the objective's seconds.
 
-            missed = 100 (R + F + U + E - S·PR/100) / (R + F + U)
+            missed = 100 (R + U + E - S·PR/100) / (R + U)
 
-        R RequestCount, F HTTP_Fixed_Response_Count, U HTTPCode_ELB_503_Count (requests that found no target,
-        which R omits), E HTTPCode_Target_5XX_Count (a fast error is no answer), S the samples of
-        TargetResponseTime and PR the percentage of them within the objective. What got no answer at all is
-        in R but not in S. It errs on the safe side: an error that came late counts twice. SUM takes whatever
-        series has data, so that absent counts are no gap.
+        R RequestCount, U the greater of HTTP_Fixed_Response_Count and HTTPCode_ELB_503_Count (requests that
+        found no target, which R omits; a fixed 503 may count as both), E HTTPCode_Target_5XX_Count (a fast
+        error is no answer), S the samples of TargetResponseTime and PR the percentage of them within the
+        objective. What got no answer at all is in R but not in S. It errs on the safe side: an error that
+        came late counts twice. SUM and MAX take whatever series has data, so that absent counts are no gap.
         """
         within = cloudwatch.Stats.percentile_rank(objective.latency_seconds)
         in_time = cloudwatch.MathExpression(
@@ -104,13 +104,20 @@ class FleetMetrics:
             },
             period=period,
         )
-        came = "requests, fixed, untargeted"
+        untargeted = cloudwatch.MathExpression(
+            expression="MAX([fixed, own])",
+            using_metrics={
+                "fixed": self.of_load_balancer(Metric.FIXED_RESPONSE_COUNT, "Sum", period),
+                "own": self.of_load_balancer(Metric.ELB_503_COUNT, "Sum", period),
+            },
+            period=period,
+        )
+        came = "requests, untargeted"
         return cloudwatch.MathExpression(
             expression=f"100 * SUM([{came}, errors, minus_in_time]) / SUM([{came}])",
             using_metrics={
                 "requests": self.of_load_balancer(Metric.REQUEST_COUNT, "Sum", period),
-                "fixed": self.of_load_balancer(Metric.FIXED_RESPONSE_COUNT, "Sum", period),
-                "untargeted": self.of_load_balancer(Metric.ELB_503_COUNT, "Sum", period),
+                "untargeted": untargeted,
                 "errors": self.of_load_balancer(Metric.TARGET_5XX_COUNT, "Sum", period),
                 "minus_in_time": in_time,
             },

@@ -6,6 +6,7 @@ sets the weights back to what a template says.
 
 import json
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Final
 
 from aws_cdk import CfnOutput, Duration, RemovalPolicy
@@ -25,25 +26,40 @@ ROUTER: Final = "router"
 READY_PATH: Final = "/health/ready"
 HTTP: Final = 80
 HTTPS: Final = 443
-# The slowest request and a cold target stay below it; the servers keep idle connections for longer, so
-# that the load balancer is always the one that closes them.
-IDLE_TIMEOUT: Final = Duration.seconds(120)
+# The slowest request and a cold target stay below it, and what the router holds comes on top; servers and
+# router keep idle connections for longer, so that the load balancer is always the one that closes them.
+IDLE_SECONDS: Final = 120
 # Inside spot's two minutes, and longer than any request takes.
 DEREGISTRATION_DELAY: Final = Duration.seconds(75)
 ACCESS_LOG_DAYS: Final = 90
 # A documentation address (RFC 5737) that no request comes from.
 NOWHERE: Final = "192.0.2.1/32"
-NO_CAPACITY: Final = json.dumps({"error": "no unit has capacity; try again"})
+# The longest that OpenAI's clients wait for when they are told to. Whoever comes back is counted, which is
+# what wakes a fleet that sleeps.
+RETRY_AFTER_SECONDS: Final = 60
+# As the servers and the router write their errors; the seconds stand in the body, since a fixed response can
+# carry no header of one's own.
+NO_CAPACITY: Final = json.dumps(
+    {
+        "error": {
+            "message": "no node is ready yet; try again",
+            "type": "server_error",
+            "param": None,
+            "code": "no_capacity",
+            "retry_after_seconds": RETRY_AFTER_SECONDS,
+        }
+    }
+)
 
 
 class Routing(Construct):
     """The load balancer, its listeners and the units' target groups.
 
-    Requests that no rule of the loop takes get a JSON 503. The last rule matches no request; it stands
-    because the load balancer checks the health of those target groups only that some rule uses, and pods
-    wait for that check before they count as ready. With `routing: router` a first rule sends every request
-    to `router_target_group` (else None). `listener` is the one that serves: HTTPS where there is
-    a certificate, and then HTTP only redirects to it.
+    Requests that no rule of the loop takes get a JSON 503 that says when to come back. The last rule matches
+    no request; it stands because the load balancer checks the health of those target groups only that some
+    rule uses, and pods wait for that check before they count as ready. With `routing: router` a first rule
+    sends every request to `router_target_group` (else None). `listener` is the one that serves: HTTPS where
+    there is a certificate, and then HTTP only redirects to it.
     """
 
     def __init__(
@@ -114,7 +130,7 @@ class Routing(Construct):
             internet_facing=public,
             vpc_subnets=ec2.SubnetSelection(subnet_type=subnets),
             security_group=self.security_group,
-            idle_timeout=IDLE_TIMEOUT,
+            idle_timeout=Duration.seconds(IDLE_SECONDS + ceil(self._settings.fleet.hold_seconds)),
             drop_invalid_header_fields=True,
             deletion_protection=self._settings.deletion_protection,
         )

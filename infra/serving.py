@@ -90,6 +90,7 @@ class Serving(Construct):
                 "AWS_REGION": self._settings.region,
                 "STEPS": str(self._model.steps),
                 "SHAPES": ",".join(self._model.shapes),
+                "HOLD_SECONDS": f"{self._settings.fleet.hold_seconds:g}",
             },
         )
         self._apply("RouterPods", workload, after=[bound, *role, self._images.run.built])

@@ -161,6 +161,16 @@ class Settings(BaseModel):
     steps: int = Field(default=20, ge=1, le=100, description="a whole number from 1 to 100")
 
     @property
+    def fleet_parameter(self) -> str:
+        """The SSM parameter that holds the fleet, named after the stack: two may hold the same fleet."""
+        return f"/fulcrum/{self.stack_name}/fleet"
+
+    @property
+    def pause_parameter(self) -> str:
+        """The SSM parameter whose presence pauses the loop."""
+        return f"/fulcrum/{self.stack_name}/pause"
+
+    @property
     def revision(self) -> str | None:
         """The hub's commit of the model that is served: the one set, else the one that the table pins."""
         if self.model_revision or self.model_source:

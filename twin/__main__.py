@@ -43,7 +43,7 @@ def _run(given: Namespace) -> int:
     match given.command:
         case "replay" | "compare":
             return _replays(given)
-        case "explain" | "report" | "demo" | "trouble":
+        case "explain" | "report" | "demo" | "trouble" | "demand":
             return _tells(given)
         case "plan":
             return _plan(given)
@@ -102,6 +102,8 @@ def _tells(given: Namespace) -> int:
         commands.report_command(given.folder, console)
     elif given.command == "trouble":
         commands.trouble_command(console)
+    elif given.command == "demand":
+        commands.demand_command(given.rpm, given.minutes, given.out, console)
     else:
         choices = demo.Choices(given.trouble, given.servers, given.retries)
         demo.demo_command(given.out, console, choices)
@@ -142,6 +144,7 @@ def _bench(given: Namespace) -> int:
         seeds=given.seeds,
         histories=given.histories,
         worths=() if given.no_sweep else full.worths,
+        trouble=not given.no_trouble,
     )
     return bench.run(given.out, choices)
 

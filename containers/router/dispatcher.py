@@ -79,6 +79,11 @@ class Dispatcher:
         self._dispatch()
 
     @property
+    def has_pods(self) -> bool:
+        """Whether any pod exists."""
+        return bool(self._pods)
+
+    @property
     def waiting(self) -> int:
         """How many queries wait."""
         return len(self._waiting)

@@ -59,6 +59,7 @@ class Telemetry:
             registry=registry,
         )
         self._refusals = Counter("fulcrum_router_refusals", "Refused queries", ["code"], registry=registry)
+        self._holds = Counter("fulcrum_router_holds", "Queries held for the first pod", registry=registry)
         self._retries = Counter("fulcrum_router_retries", "Queries sent again", ["unit"], registry=registry)
         self._waiting = Gauge("fulcrum_router_waiting", "Queries that wait for a pod", registry=registry)
         self._pods = Gauge("fulcrum_router_pods", "Pods that can be used", ["unit"], registry=registry)
@@ -69,20 +70,34 @@ class Telemetry:
             registry=registry,
         )
 
-    def answered(self, unit: str, status: int, seconds: float | None = None) -> None:
-        """A unit began to answer so many seconds after the query came, or never did (None)."""
+    def answered(
+        self, unit: str, status: int, seconds: float | None = None, *, was_held: bool = False
+    ) -> None:
+        """A unit began to answer so many seconds after the query came, or never did (None).
+
+        What was held is in no minute of the unit: it was counted when it came, and its wait says nothing of
+        the unit.
+        """
         self._answers.labels(unit, str(status)).inc()
+        if seconds is not None:
+            self._seconds.labels(unit).observe(seconds)
+        if was_held:
+            return
         minute = self._report.units[unit]
         minute.requests += 1
         minute.errors += status >= SERVER_ERROR
         if seconds is not None:
-            self._seconds.labels(unit).observe(seconds)
             minute.seconds[float(f"{seconds:.3g}")] += 1
 
-    def refused(self, code: str) -> None:
-        """A query reached no unit; `code` says why."""
-        self._refusals.labels(code).inc()
+    def held(self) -> None:
+        """A query found no pod and is held: counted now, since the loop launches nodes for what it sees."""
+        self._holds.inc()
         self._report.refused += 1
+
+    def refused(self, code: str, *, was_held: bool = False) -> None:
+        """A query reached no unit; `code` says why. What was held has been counted already."""
+        self._refusals.labels(code).inc()
+        self._report.refused += not was_held
 
     def retried(self, unit: str) -> None:
         """A pod of the unit was lost before it answered, and its query was sent elsewhere."""

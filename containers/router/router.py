@@ -6,6 +6,7 @@ from typing import Final
 
 from containers.router.dispatcher import Dispatcher
 from containers.router.endpoints import Discovered
+from containers.router.lobby import Lobby
 from containers.router.matching import Decision, Distributor, Instance, LeastLaxity, Query
 from containers.router.metrics import Telemetry
 from containers.router.predictors import LatencyModel, LatencyPredictor
@@ -54,6 +55,7 @@ class Router:
             },
             max_waiting=settings.max_waiting,
         )
+        self.lobby = Lobby(settings.max_held)
         self._routers: tuple[str, ...] = ()
         self._is_discovered = False
         self._is_draining = False
@@ -63,10 +65,18 @@ class Router:
         self._is_discovered = True
         self._routers = found.routers
         self.dispatcher.update(found.endpoints)
+        if self.dispatcher.has_pods:
+            self.lobby.let_in()
 
     def drain(self) -> None:
         """The router was told to stop."""
         self._is_draining = True
+        self.lobby.send_away()
+
+    @property
+    def holds(self) -> bool:
+        """Whether queries wait for the first pod now, instead of being refused."""
+        return self.settings.hold_seconds > 0 and not self.dispatcher.has_pods and not self._is_draining
 
     @property
     def is_draining(self) -> bool:

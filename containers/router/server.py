@@ -15,7 +15,8 @@ from containers.router.endpoints import Discovered
 from containers.router.router import Router
 from containers.router.settings import Settings
 
-# Longer than the load balancer keeps an idle connection (120 s): else it sends into one that just closed.
+# Longer than the load balancer keeps an idle connection (120 s, and the hold on top): else it sends into one
+# that just closed.
 KEEP_ALIVE_SECONDS: Final = 130
 
 
@@ -37,7 +38,7 @@ async def serve(settings: Settings) -> None:
         access_log=None,
         auto_decompress=False,  # a body is passed on as it came
         handler_cancellation=True,  # who leaves makes room
-        keepalive_timeout=KEEP_ALIVE_SECONDS,
+        keepalive_timeout=KEEP_ALIVE_SECONDS + settings.hold_seconds,
         shutdown_timeout=settings.grace_seconds,
     )
     await runner.setup()

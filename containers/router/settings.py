@@ -115,6 +115,10 @@ class Settings(BaseModel):
     max_steps: int = Field(default=100, ge=1)
     max_waiting: int = Field(default=1000, ge=1)
     """Queries that may wait for a pod."""
+    hold_seconds: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """How long a query may be held while there is no pod at all; 0: it is refused at once."""
+    max_held: int = Field(default=1000, ge=1)
+    """Queries that may be held so."""
     answer_seconds: Positive = 110.0
     """How long a pod may take to begin its answer; below the load balancer's idle timeout."""
     drain_seconds: float = Field(default=1.0, ge=0, allow_inf_nan=False)

@@ -4,7 +4,7 @@ A GetMetricData call has one time window, so there are two of them: one over the
 the hours in which a price still counts as known. Each asks for everything in one batch.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -23,10 +23,11 @@ MINUTE_SECONDS: Final = 60
 WINDOW_SECONDS: Final = 17 * MINUTE_SECONDS
 # Prices are put every hour. For a day the last good one beats the dated price of the fleet's file.
 PRICE_WINDOW_SECONDS: Final = 24 * 60 * MINUTE_SECONDS
+PRICE_READ_SECONDS: Final = 10 * MINUTE_SECONDS
 # What is no count or no price is told while it is new: this long covers the tick that first saw it, counts
 # being up to three minutes late.
 NEW_COUNT_SECONDS: Final = 4 * MINUTE_SECONDS
-NEW_PRICE_SECONDS: Final = 2 * MINUTE_SECONDS
+NEW_PRICE_SECONDS: Final = PRICE_READ_SECONDS + MINUTE_SECONDS
 
 Points = dict[int, float]  # start of the period (epoch seconds) to value
 
@@ -72,10 +73,7 @@ class MetricsReader:
         points, invalid = valid_counts(self._read(queries, at, WINDOW_SECONDS), at)
         return Counts(
             {name: _minutes(name, points) for name in deployed},
-            _summed(
-                points.get(_id("untargeted", metric.metric_name), {})
-                for metric in (*_UNTARGETED, Metric.REFUSED_REQUEST_COUNT)
-            ),
+            _untargeted(points),
             tuple(
                 Evidence(pool.name, kind, float(minute))
                 for pool in fleet.pools
@@ -266,9 +264,23 @@ def _minutes(unit: str, points: Mapping[str, Points]) -> tuple[Minute, ...]:
     return tuple(Minute(at=at, **values) for at, values in sorted(counted.items()))
 
 
-def _summed(series: Iterable[Points]) -> Points:
-    total: Points = {}
-    for points in series:
-        for at, value in points.items():
-            total[at] = total.get(at, 0.0) + value
-    return dict(sorted(total.items()))
+def _untargeted(points: Mapping[str, Points]) -> Points:
+    """What found no target in each minute of which anything was counted, each request once."""
+    fixed, own, refused = (
+        points.get(_id("untargeted", metric.metric_name), {})
+        for metric in (*_UNTARGETED, Metric.REFUSED_REQUEST_COUNT)
+    )
+    return {
+        at: untargeted(fixed.get(at), own.get(at)) + refused.get(at, 0.0)
+        for at in sorted({*fixed, *own, *refused})
+    }
+
+
+def untargeted(fixed_responses: float | None, own_503s: float | None) -> float:
+    """The requests of a minute that the load balancer answered itself.
+
+    AWS does not say whether a fixed response with status 503 is one of HTTPCode_ELB_503_Count too. The sum
+    would count it twice if it is; the greater of the two is right then, and where a minute saw only one kind,
+    as in a fleet that sleeps. Otherwise it misses the fewer, at most half.
+    """
+    return max(fixed_responses or 0.0, own_503s or 0.0)

@@ -19,7 +19,7 @@ from control_lambda.aws.joining import (
     healthy_of,
     join,
 )
-from control_lambda.aws.metrics import Counts, Prices
+from control_lambda.aws.metrics import MINUTE_SECONDS, PRICE_READ_SECONDS, Counts, Prices
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Evidence, PoolSignals, Snapshot
 from control_lambda.core.reasons import Failure
@@ -115,7 +115,7 @@ def sense(
 ) -> Sensed:
     """Read everything; what fails is left out and named."""
     asked_traffic = calls.ask("metrics", sources.traffic, fleet, at)
-    asked_prices = calls.ask("prices", sources.prices, fleet, at)
+    asked_prices = calls.ask("prices", sources.prices, fleet, at) if prices_due(at) else None
     asked_weights = calls.ask("weights", sources.weights, fleet)
     has_rows = len(fleet.classes) > 1
     asked_rows = calls.ask("weights of classes", sources.class_weights, fleet) if has_rows else None
@@ -137,6 +137,14 @@ def sense(
         failures=tuple(calls.failures),
     )
     return Sensed(snapshot, {pool: group.name for pool, group in (answers.groups or {}).items()})
+
+
+def prices_due(at: float) -> bool:
+    """Whether a tick at `at` reads prices: in one minute of ten, as they are put every hour and reads cost.
+
+    Between reads the state's last good ones hold.
+    """
+    return int(at) // MINUTE_SECONDS * MINUTE_SECONDS % PRICE_READ_SECONDS == 0
 
 
 def settings(sources: Sources, calls: Calls) -> Settings:
@@ -164,7 +172,7 @@ def vital_signs(sources: Sources, calls: Calls) -> VitalSigns:
     return VitalSigns(rows, healthy, tuple(calls.failures))
 
 
-def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[Prices]) -> Answers:
+def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[Prices] | None) -> Answers:
     """What the nodes' sources say; a pool without an Auto Scaling group is named."""
     asked_instances = calls.ask("instances", sources.instances)
     asked_groups = calls.ask("groups", sources.groups)
@@ -178,7 +186,7 @@ def _answers(sources: Sources, calls: Calls, fleet: Fleet, asked_prices: Asked[P
         for pool in fleet.pools
         if pool.name in sources.pools
     }
-    prices = calls.answer(asked_prices) or Prices({})
+    prices = (calls.answer(asked_prices) if asked_prices else None) or Prices({})
     calls.failures.extend(prices.invalid)
     instances, groups = calls.answer(asked_instances), calls.answer(asked_groups)
     targets = {unit: calls.answer(asked) for unit, asked in asked_targets.items()}

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from control_lambda.core import record, why
-from control_lambda.core.demand import idle
+from control_lambda.core.demand import idle, worth
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Decision, Mode, Snapshot, State, Termination
 from control_lambda.core.outlook import Outlook, look
 from control_lambda.core.plan import planner, sizes
+from control_lambda.core.plan.bridging import bridged
 from control_lambda.core.supply import rebalancing, replacing
 from control_lambda.core.supply.refusal_kinds import REFUSAL_KINDS
 from control_lambda.core.supply.supply import Supply, cost_per_hour
@@ -77,9 +78,12 @@ def choose_plan(outlook: Outlook, mode: Mode) -> planner.Plan:
         return sizes.shared_plan(
             outlook.supplies, outlook.tables, shares, outlook.fleet, outlook.demand_to_carry
         )
-    return sizes.target(
+    plan = sizes.target(
         outlook.supplies, outlook.tables, outlook.fleet, outlook.demand_to_carry, outlook.forecast.mean
     )
+    late_usd = worth.usd_per_late_request(outlook.fleet, outlook.tables)
+    budget = outlook.fleet.budget_usd_per_hour
+    return bridged(outlook.supplies, plan, outlook.tables, budget, outlook.forecast.now, late_usd)
 
 
 def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
@@ -92,18 +96,21 @@ def choose_sizes(outlook: Outlook, plan: planner.Plan) -> dict[str, int]:
 def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traffic) -> dict[str, int]:
     """`wanted`, but no pool shrinks whose unit still gets more traffic than the rest of it carries.
 
-    What that costs beyond the budget is not grown elsewhere.
+    Where that costs more than the budget, nodes that are swapped do leave; what it still costs beyond the
+    budget is not grown elsewhere.
     """
-    busy = set(overloaded(outlook, traffic, wanted))
     now = {supply.pool.name: sizes.current(supply) for supply in outlook.supplies}
-    kept = {
-        supply.pool.name: max(wanted[supply.pool.name], now[supply.pool.name])
-        if supply.unit.name in busy
-        else wanted[supply.pool.name]
-        for supply in outlook.supplies
-    }
-    if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
-        return kept
+    kept = dict(wanted)
+    for swapping in (False, True):
+        busy = overloaded(outlook, traffic, wanted, swapping=swapping)
+        kept = {
+            supply.pool.name: max(wanted[supply.pool.name], now[supply.pool.name])
+            if supply.unit.name in busy
+            else wanted[supply.pool.name]
+            for supply in outlook.supplies
+        }
+        if kept == wanted or cost_per_hour(outlook.supplies, kept) <= outlook.fleet.budget_usd_per_hour:
+            return kept
     return {name: min(nodes, now[name]) for name, nodes in kept.items()}
 
 

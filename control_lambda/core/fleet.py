@@ -19,6 +19,7 @@ MAX_UNITS: Final = 5  # an ALB forward action takes at most five target groups
 MAX_JSON_BYTES: Final = 8192  # an advanced SSM parameter holds 8 KB
 MAX_NODES: Final = 450  # EKS's limit for one managed node group
 MAX_WEIGHT: Final = 999  # an ALB target group takes 0 to 999
+MAX_HOLD_SECONDS: Final = 900  # longer than any node takes to start; a client has given up by then
 
 Market = Literal["on-demand", "spot"]
 Accelerator = Literal["neuron", "nvidia", "cpu"]
@@ -34,6 +35,7 @@ Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 NodeCount = Annotated[int, Field(strict=True, ge=0, le=MAX_NODES)]
 Weight = Annotated[int, Field(strict=True, ge=0, le=MAX_WEIGHT)]
+HoldSeconds = Annotated[float, Field(strict=True, ge=0, le=MAX_HOLD_SECONDS)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$")]
 
 _VALID_NAME: Final = (
@@ -182,8 +184,10 @@ class QueryClass(Part):
 class Fleet(Part):
     """The whole fleet. `budget_usd_per_hour` bounds what the loop may plan to spend.
 
-    `reserve` is the share of ready capacity, per market, whose loss must be survivable. Below
-    `threshold` times the forecast the loop enters capacity mode. `classes` are query classes.
+    `reserve` is the share of ready capacity, per market, whose loss must be survivable; after the loss of any
+    one pool of the market half of it, as a share of the forecast, is still carried. Below
+    `threshold` times the forecast the loop enters capacity mode. With a router, requests that come while no
+    node is ready are held for up to `hold_seconds`. `classes` are query classes.
     """
 
     fleet: Name = Field(description=_VALID_NAME)
@@ -199,6 +203,10 @@ class Fleet(Part):
     )
     threshold: Positive = Field(default=1.0, description=_VALID_POSITIVE)
     routing: Routing = Field(default="weights", description=choice(get_args(Routing)))
+    hold_seconds: HoldSeconds = Field(
+        default=0.0,
+        description=f"a number from 0 to {MAX_HOLD_SECONDS}, above 0 with routing: router alone",
+    )
     classes: tuple[QueryClass, ...] = Field(
         default=(),
         description="a list of names, or of mappings with name and optionally path or header, from_size and "
@@ -240,6 +248,15 @@ class Fleet(Part):
                 raise ValueError(
                     f"classes: {item.name}: weights: {strangers[0]} is no unit; valid: {', '.join(units)}"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _a_router_holds(self) -> Self:
+        if self.hold_seconds and self.routing != "router":
+            raise ValueError(
+                f"hold_seconds: given {self.hold_seconds:g} with routing: {self.routing}; "
+                "valid: 0, or routing: router, whose router holds requests"
+            )
         return self
 
     @field_validator("units")

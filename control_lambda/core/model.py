@@ -179,8 +179,8 @@ class Snapshot:
     """Everything a tick sensed at `at`.
 
     `minutes` holds each unit's recent minutes, oldest first; `untargeted` the requests per minute
-    (keyed by the minute's start) that found no target: the load balancer's fixed responses and its
-    own 503s. A pool whose sizes could not be sensed is absent; so is a unit without counts from `minutes`,
+    (keyed by the minute's start) that found no target: what the load balancer or the router answered
+    itself. A pool whose sizes could not be sensed is absent; so is a unit without counts from `minutes`,
     and one without target health from `healthy` and `targets`, the healthy and all registered targets
     (draining ones are not). `node_seconds` maps a node to the seconds that it says a request takes there.
     `weights` is the rule as it stands: empty when there is none, None when it could not be read.

@@ -53,6 +53,11 @@ class Outlook:
     all_unhealthy: bool
 
     @property
+    def anything_serves(self) -> bool:
+        """Whether any node is known to serve, be it for two more minutes."""
+        return any(self.ready.values()) or any(supply.leaving for supply in self.supplies)
+
+    @property
     def demand_to_carry(self) -> float:
         """The highest upper forecast of the last start time (rpm): what nodes are kept for.
 

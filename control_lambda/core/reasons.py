@@ -14,6 +14,9 @@ UNREAD: Final = 1
 # The cases of BUDGET.
 HELD_BACK: Final = 0
 OVER_BUDGET: Final = 1
+# The cases of OUTLIVED.
+PRICED: Final = 0
+EXPOSED: Final = 1
 # The cases of HEALTH_UNKNOWN.
 OF_UNIT: Final = 0
 EVERYWHERE: Final = 1
@@ -173,6 +176,12 @@ class Code(StrEnum):
         "shortfall",
         "Not enough nodes may be launched for the demand that is expected.",
         "{rpm:.0f} requests/min of the forecast cannot be carried by what may be launched",
+    )
+    OUTLIVED = (
+        "pool-loss",
+        "The reserve asks that any one pool of its market may be lost whole; this is what that takes.",
+        "that any one pool may be lost whole costs {usd:.2f} USD per hour",
+        "after the loss of a pool less is carried than the reserve asks for: no other pool may grow so far",
     )
     BUDGET = (
         "budget-reached",

@@ -16,7 +16,6 @@ from control_lambda.core.model import (
     PoolReport,
     Reason,
     Report,
-    Snapshot,
     State,
     Suspension,
     Termination,
@@ -93,7 +92,7 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
         signal_age_seconds=_signal_age(outlook.state.demand.minute, snapshot.at),
         units={unit.name: _unit_report(outlook, choice, unit.name) for unit in fleet.units},
         pools={supply.pool.name: _pool_report(supply, choice) for supply in outlook.supplies},
-        weights=_weights_to_write(choice, snapshot),
+        weights=_weights_to_write(outlook, choice),
         sizes=_group_sizes(outlook, choice),
         resume=tuple(
             supply.pool.name
@@ -113,9 +112,9 @@ def decision(outlook: Outlook, choice: Choice, reasons: Sequence[Reason]) -> Dec
     )
 
 
-def _weights_to_write(choice: Choice, snapshot: Snapshot) -> Mapping[str, int] | None:
-    """The weights where they change; never all zeros."""
-    stand = dict(choice.weights) == snapshot.weights or not any(choice.weights.values())
+def _weights_to_write(outlook: Outlook, choice: Choice) -> Mapping[str, int] | None:
+    """The weights where they change; they do not while nothing serves."""
+    stand = not outlook.anything_serves or dict(choice.weights) == outlook.snapshot.weights
     return None if stand else choice.weights
 
 

@@ -1,19 +1,23 @@
 """Why a tick did what it did: which reasons apply, and about whom."""
 
+import math
 from collections.abc import Iterator
 from typing import Final
 
 from control_lambda.core.model import EvidenceKind, Mode, PoolSignals, Reason, Refusal, Snapshot
 from control_lambda.core.outlook import Outlook
+from control_lambda.core.plan import sizes
 from control_lambda.core.plan.planner import Plan
 from control_lambda.core.reasons import (
     AS_MANY,
     BY_PERSON,
+    EXPOSED,
     GOES_ON,
     HELD_BACK,
     OF_UNIT,
     ONE_LESS,
     OVER_BUDGET,
+    PRICED,
     READ,
     STOPS,
     UNREAD,
@@ -29,6 +33,8 @@ from control_lambda.core.traffic import shares
 
 # A smaller shortfall is rounding.
 NOTABLE_RPM: Final = 0.5
+# Less is shown as nothing.
+NOTABLE_USD_PER_HOUR: Final = 0.005
 
 
 def tell(outlook: Outlook, choice: Choice, plan: Plan, flow: shares.Traffic) -> tuple[Reason, ...]:
@@ -171,7 +177,19 @@ def _of_sizes(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:
         yield from _of_size(supply, choice)
     if plan.shortfall_rpm > NOTABLE_RPM:
         yield Code.SHORTFALL.reason(rpm=plan.shortfall_rpm)
+    yield from _of_reserve(outlook, plan)
     yield from _of_budget(outlook, choice, plan)
+
+
+def _of_reserve(outlook: Outlook, plan: Plan) -> Iterator[Reason]:
+    if plan.outlives_rpm == math.inf:
+        return
+    demand, survival = outlook.demand_to_carry, outlook.forecast.mean
+    usd = sizes.price_of_outliving(outlook.supplies, outlook.tables, outlook.fleet, demand, survival)
+    if usd > NOTABLE_USD_PER_HOUR:
+        yield Code.OUTLIVED.reason(case=PRICED, usd=usd)
+    if plan.outlives_rpm < demand - NOTABLE_RPM:
+        yield Code.OUTLIVED.reason(case=EXPOSED)
 
 
 def _of_budget(outlook: Outlook, choice: Choice, plan: Plan) -> Iterator[Reason]:

@@ -157,11 +157,9 @@ def _taken_log_groups(ask: Client, name: str) -> Iterator[Finding]:
 
 
 def _taken_parameter(ask: Client, settings: Settings) -> Iterator[Finding]:
-    name = f"/fulcrum/{settings.fleet.fleet}/fleet"
+    name = settings.fleet_parameter
     if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
-        mend = (
-            f"another name for the fleet in {settings.fleet_file}, or aws ssm delete-parameter --name {name}"
-        )
+        mend = f"another stack_name in cdk.json, or aws ssm delete-parameter --name {name}"
         yield Finding("stack", f"the parameter {name} exists already", fails=True, mend=mend)
 
 
@@ -322,7 +320,7 @@ def certificate(ask: Client, settings: Settings) -> Iterator[Finding]:
 
 def loop(ask: Client, settings: Settings) -> Iterator[Finding]:
     """Nobody has left the loop paused."""
-    name = f"/fulcrum/{settings.fleet.fleet}/pause"
+    name = settings.pause_parameter
     if unless_missing(ask("ssm").get_parameter, Name=name) is not None:
         mend = f"python -m twin resume --pause-parameter {name}"
         yield Finding("loop", f"{name} exists: the loop would only observe", mend=mend)

@@ -33,10 +33,11 @@ STATE_KIB: Final = 9
 LOG_KB_PER_TICK: Final = 8
 WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 
-# What a tick reads with GetMetricData: per load balancer, per unit, per pool (refusals by kind, the price).
+# What a tick reads with GetMetricData: per load balancer, per unit, and per pool the refusals by kind and, in
+# one minute of ten, the price.
 FLEET_READS: Final = 2
-UNIT_READS: Final = 5
-POOL_READS: Final = len(LAUNCH_REFUSALS) + 1
+UNIT_READS: Final = 6
+POOL_READS: Final = len(LAUNCH_REFUSALS) + 0.1
 
 # Not measured, but of the order of small clusters: whoever runs one puts their own figures here.
 OBSERVATIONS_PER_NODE_MINUTE: Final = 230  # Container Insights: some 30 metrics of a node, 15 of each pod
@@ -250,16 +251,20 @@ def _loop() -> float:
 
 def _observability(fleet: Fleet) -> float:
     usd = service_prices()
-    units, pools = len(fleet.units), len(fleet.pools)
-    reads = FLEET_READS + UNIT_READS * units + POOL_READS * pools
     return (
         count_put(fleet) * usd["custom_metric"]
         + count_watched(fleet) * usd["alarm_metric"]
         + usd["composite_alarm"]
         + usd["dashboard"]
-        + TICKS * reads * usd["metric_read"]
-        + TICKS * LOG_KB_PER_TICK / 1e6 * usd["log_ingestion"]
+        + _ticks_in_cloudwatch(fleet)
     )
+
+
+def _ticks_in_cloudwatch(fleet: Fleet) -> float:
+    """The metrics that ticks read, and their log."""
+    usd = service_prices()
+    reads = FLEET_READS + UNIT_READS * len(fleet.units) + POOL_READS * len(fleet.pools)
+    return TICKS * (reads * usd["metric_read"] + LOG_KB_PER_TICK / 1e6 * usd["log_ingestion"])
 
 
 def _scaled(name: str, counts: tuple[int, int, int], usd: float) -> Line:
@@ -299,6 +304,10 @@ def _assumptions(settings: Settings, requests_per_minute: float, typical: Plan) 
         )
     yield "maximum: every pool at nodes.max all month, less what the budget holds back"
     yield f"an image weighs {IMAGE_MB:g} MB; a tick takes {TICK_SECONDS:g} s"
+    yield (
+        f"the loop itself costs {_loop() + _ticks_in_cloudwatch(fleet):.2f} of it: Lambda, DynamoDB, the "
+        "metrics it reads and its log"
+    )
     yield (
         f"assumed a month: {CONTROL_PLANE_LOG_GB} GB of control plane logs, {LOG_GB_PER_NODE} GB of others "
         f"per node; {OBSERVATIONS_PER_NODE_MINUTE} observations per node and minute"

@@ -69,7 +69,7 @@ class Control(Construct):
         self.topic = self._create_topic()
         self.dead_letters = self._create_dead_letters()
         self.fleet_parameter = self._create_fleet_parameter()
-        self.pause_parameter_name = f"/fulcrum/{settings.fleet.fleet}/pause"
+        self.pause_parameter_name = settings.pause_parameter
         self.units = self._units(routing, node_groups)
         self.environment = self._environment(cluster_name, routing.listener.listener_arn)
         self.steered = permissions.Steered(
@@ -127,7 +127,7 @@ class Control(Construct):
         return ssm.StringParameter(
             self,
             "Fleet",
-            parameter_name=f"/fulcrum/{self._settings.fleet.fleet}/fleet",
+            parameter_name=self._settings.fleet_parameter,
             string_value=self._settings.fleet.to_json(),
             tier=ssm.ParameterTier.INTELLIGENT_TIERING,
             description="fleet.yaml as the control loop reads it; change it there and deploy",

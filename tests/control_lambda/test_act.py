@@ -1,13 +1,14 @@
 """Writing a decision: in which order, and what a failed write keeps from being written."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
 
 from control_lambda.core.fleet import Fleet
-from control_lambda.core.model import Evidence, PoolSignals, Snapshot
+from control_lambda.core.model import Cause, Decision, Evidence, PoolSignals, Snapshot, State, Termination
 from control_lambda.core.reasons import Failure
+from control_lambda.loop import Decide
 from tests.control_lambda.core.examples import serving
 from tests.control_lambda.fake_world import SIZES, WEIGHTS, A, B, C, World, deciding, refused, run
 
@@ -99,3 +100,85 @@ def test_writes_that_do_not_fit_into_the_tick_are_skipped_and_named() -> None:
         f"skipped: size of {C}: no time left in this tick",
         f"skipped: size of {A}: no time left in this tick",
     ]
+
+
+# --- Nodes that leave by their id, and what a refused write teaches -----------------------------------------
+
+DEAD = Termination(A, f"i-{A}-0", decrement=False, why=Cause.DEAD)
+SPARE = Termination(A, f"i-{A}-1", decrement=True, why=Cause.SURPLUS)
+
+
+def leaving(*items: Termination, sizes: Mapping[str, int] = SIZES) -> Decide:
+    """A decision made in advance that terminates nodes."""
+
+    def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:
+        decision, after = deciding(WEIGHTS, sizes)(snapshot, state, fleet)
+        return replace(decision, terminate=items), after
+
+    return decide
+
+
+def test_nodes_are_terminated_after_the_weights_and_before_any_size() -> None:
+    """What grows beside them is counted with their replacements."""
+    world = World()
+    record = run(world, leaving(DEAD, SPARE))
+    assert world.calls[2:] == [
+        "weights",
+        "read back",
+        f"terminate i-{A}-0",
+        f"terminate i-{A}-1 with its place",
+        f"size {B}",
+        f"size {C}",
+        f"size {A}",
+        "save",
+    ]
+    assert record["writes"][1] == {
+        "what": "terminate",
+        "subject": f"i-{A}-0 in {A}",
+        "before": "dead",
+        "after": "replaced",
+    }
+
+
+def test_a_node_of_use_stays_while_the_weights_are_not_certain() -> None:
+    """A dead one gets no traffic that it could lose."""
+    world = World(fails={"weights": refused("InternalFailure")})
+    run(world, leaving(DEAD, SPARE, sizes={}))
+    assert f"terminate i-{A}-0" in world.calls
+    assert f"terminate i-{A}-1 with its place" not in world.calls
+
+
+def test_a_pool_in_which_a_termination_failed_is_not_shrunk() -> None:
+    """Its group would choose another node: its oldest, which serves."""
+    world = World(fails={f"terminate i-{A}-0": refused("Throttling")})
+    record = run(world, leaving(DEAD))
+    assert world.desired == {A: 4, B: 7, C: 5}
+    assert Failure.TERMINATION.told("Throttling", f"i-{A}-0 in {A}") in record["failures"]
+
+
+@pytest.mark.parametrize(("code", "limits"), [("ValidationError", {B: 4}), ("Throttling", {})])
+def test_a_lasting_refusal_of_a_size_limits_the_pool(code: str, limits: dict[str, int]) -> None:
+    """Above the group's maximum, or without a group: the next tick buys elsewhere. Throttling passes."""
+    world = World(fails={f"size {B}": refused(code)})
+    run(world, deciding(None, {B: 7}))
+    assert world.state is not None
+    assert {pool: limit.nodes for pool, limit in world.state.limits.items()} == limits
+
+
+def test_zone_rebalancing_is_suspended_and_resumed_as_decided() -> None:
+    """Both are told; a failure hurts nothing else."""
+
+    def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, State]:
+        decision, after = deciding(None, {B: 7})(snapshot, state, fleet)
+        return replace(decision, suspend_rebalancing=(A,), resume_rebalancing=(B,)), after
+
+    world = World(fails={f"resume rebalancing {B}": refused("AccessDenied")})
+    record = run(world, decide)
+    assert record["writes"][0] == {
+        "what": "rebalancing",
+        "subject": A,
+        "before": "runs",
+        "after": "suspended",
+    }
+    assert record["failures"] == [Failure.REBALANCING.told("AccessDenied", B)]
+    assert world.desired[B] == 7

@@ -95,14 +95,15 @@ def test_the_record_becomes_metrics(shell: Shell, capsys: pytest.CaptureFixture[
 def test_failures_are_counted_and_unknown_values_left_out(
     shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A tick without a fleet has a failure to count, and no demand to report."""
+    """A tick without a fleet has a failure to count, and the units' health, but neither demand nor mode."""
     shell.put_fleet_parameter("garbage")
     tick_lambda.handler({"time": iso_time(NOON), "cause": "schedule"}, None)
     put = metrics(capsys)
-    assert put.keys() == {(shell.environment.cluster_name,)}
-    told = put[(shell.environment.cluster_name,)]
-    assert (told["Mode"], told["TickFailures"]) == (0, 1)
-    assert not {"DemandRpm", "ForecastRpm", "CostUsdPerHour"} & told.keys()
+    fleet = shell.environment.cluster_name
+    assert put.keys() == {(fleet,), *((fleet, unit) for unit in shell.environment.units)}
+    told = put[(fleet,)]
+    assert (told["Survival"], told["TickFailures"]) == (1, 1)
+    assert not {"Mode", "DemandRpm", "ForecastRpm", "CostUsdPerHour"} & told.keys()
 
 
 @pytest.mark.usefixtures("variables")

@@ -138,7 +138,7 @@ def test_prices_become_metrics_that_the_loop_reads(shell: Shell) -> None:
     shell.cloud.set_price(FAST_SPOT, 0.31)
     answer = signals.handler({"prices": True, "time": iso_time(NOON + 60)}, None)
     assert answer["prices"][FAST] == pytest.approx(1.25)
-    pools = shell.sensors.sense(shell.fleet, NOON + 61, ()).pools
+    pools = shell.sensors.sense(shell.fleet, NOON + 600, ()).pools
     assert [pools[pool].price for pool in (FAST, FAST_SPOT, SLOW)] == pytest.approx([1.25, 0.31, 0.805])
 
 

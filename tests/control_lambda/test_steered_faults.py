@@ -15,6 +15,7 @@ from control_lambda import handler, signals
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import Evidence, Snapshot
 from control_lambda.core.reasons import Code, Failure, Skip
+from control_lambda.core.traffic.survival import VitalSigns
 from control_lambda.ports import Actuators, Settings
 from control_lambda.trigger import iso_time
 from tests.control_lambda.fake_world import Record
@@ -154,6 +155,11 @@ class Watched:
         self.before()
         return self.actuators.set_weights(weights)
 
+    def set_row(self, row: str, weights: Mapping[str, int]) -> Mapping[str, int]:
+        """Write one row's weights."""
+        self.before()
+        return self.actuators.set_row(row, weights)
+
     def set_class_weights(self, name: str, weights: Mapping[str, int]) -> Mapping[str, int]:
         """Write the weights of a query class."""
         self.before()
@@ -229,6 +235,10 @@ def test_of_two_ticks_at_once_one_acts_and_the_other_touches_nothing(site: Site)
             """As the sensors say."""
             return ports.sensors.sense(fleet, at, evidence)
 
+        def vital_signs(self) -> VitalSigns:
+            """As the sensors say."""
+            return ports.sensors.vital_signs()
+
     site.steering.ports.actuators.set_weights({"fast": 1, "slow": 1})
     acting = site.tick(site.world.now, replace(ports, sensors=Interleaved()))
     assert skipped == [{"skipped": Skip.LEASE_HELD.told()}]
@@ -302,7 +312,7 @@ def test_without_a_price_feed_the_last_good_price_stays(site: Site) -> None:
     cloud.set_price(FAST_SPOT, 0.37)
     signals.run({"prices": True, "time": iso_time(site.world.now)}, lambda_)
     cloud.set_price(FAST_SPOT, PRICES[FAST_SPOT])
-    assert site.minute()["pools"][FAST_SPOT]["price"] == 0.37
+    assert site.minutes(10)[-1]["pools"][FAST_SPOT]["price"] == 0.37  # prices are read in one minute of ten
     site.fail("DescribeSpotPriceHistory", "RequestLimitExceeded")
     with pytest.raises(signals.PricesMissingError):
         signals.run({"prices": True, "time": iso_time(site.world.now)}, lambda_)

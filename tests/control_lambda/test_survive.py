@@ -1,6 +1,7 @@
 """Step by step a tick knows less, and does less: without memory, fleet, pause or health."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ def codes(record: Record) -> list[str]:
     return [reason["code"] for reason in record["reasons"]]
 
 
-def world(settings: Settings = READABLE, **told: object) -> World:
+def world(settings: Settings = READABLE, **told: Any) -> World:
     """The unit with all weight has nothing healthy."""
-    return World(**{"healthy": dict(HEALTHY), "settings_now": settings, "state": STATE, **told})  # type: ignore[arg-type]
+    return World(**{"healthy": dict(HEALTHY), "settings_now": settings, "state": STATE, **told})
 
 
 def without_memory(settings: Settings = READABLE) -> World:

@@ -111,7 +111,7 @@ def _put_traffic(metrics: Metrics, minute: int, served: Served) -> None:
         Metric.REQUEST_COUNT: int(np.count_nonzero(served.unit >= 0)),
         Metric.TARGET_5XX_COUNT: int(np.count_nonzero(served.outcome == LOST)),
         Metric.FIXED_RESPONSE_COUNT: int(np.count_nonzero(served.outcome == NO_UNIT)),
-        Metric.ELB_503_COUNT: int(np.count_nonzero(served.outcome == NO_TARGET)),
+        Metric.ELB_503_COUNT: int(np.count_nonzero(np.isin(served.outcome, (NO_UNIT, NO_TARGET)))),
     }
     values = {metric: np.ones(count) for metric, count in counts.items() if count}
     latencies = served.latency[served.outcome == SERVED]

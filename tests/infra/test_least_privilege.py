@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ class Drive:
         elbv2.delete_rule(RuleArn=weighted)
 
     def suspend_all(self) -> None:
-        """AWS suspends every group's launches, and the owner asks for one more node in each pool."""
+        """AWS suspends every group's launches, and the owner asks for a node more in each, which hangs."""
         raw = self.world.fleet.model_dump(mode="json", exclude_defaults=True)
         for unit in raw["units"]:
             for pool in unit["pools"]:
@@ -129,6 +130,7 @@ class Drive:
                 pool["nodes"]["min"] = least = self.world.nodes.desired(name) + 1
                 pool["nodes"]["max"] = max(pool["nodes"]["max"], least)
                 self.world.nodes.suspend(name, LAUNCH, SUSPENDED_BY["aws"])
+                self.world.nodes.hang_next(name, 1, inf)
         fleet = parse_fleet({**raw, "budget_usd_per_hour": 500}).to_json()
         name = self.steering.environ[names.FLEET_PARAMETER]
         ssm = self.cloud.client("ssm")
@@ -177,7 +179,7 @@ def hour() -> Iterator[Hour]:
         drive.recommend_rebalance()
         drive.minutes(10)
         drive.suspend_all()
-        drive.minutes(15)
+        drive.minutes(25)
         drive.release_all()
         requests = {name: recorder.requests for name, recorder in drive.recorders.items()}
         yield Hour(drive.cloud, steering.environ, requests, drive.records)
@@ -265,7 +267,7 @@ def is_allowed(statements: list[Statement], request: Request) -> bool:
 
 
 def test_the_hour_drives_every_path(hour: Hour) -> None:
-    """Shortage, interruption, stuck group, suspended launches, a foreign hand; else it proves little."""
+    """Shortage, interruption, stuck group, suspended launches, nodes of no use; else it proves little."""
     told = {reason.code for record in hour.records for reason in record.reasons}
     assert {
         Code.REFUSED,
@@ -274,9 +276,11 @@ def test_the_hour_drives_every_path(hour: Hour) -> None:
         Code.SUSPENDED,
         Code.GROW,
         Code.SHRINK,
+        Code.DEAD,
+        Code.HUNG,
     } <= told
     written = {write.what for record in hour.records for write in record.writes}
-    assert written == {"weights", "size", "resume"}
+    assert written == {"weights", "size", "resume", "rebalancing", "terminate"}
     assert len(hour.records) >= MINUTES
 
 

@@ -60,6 +60,19 @@ def test_the_units_targets_are_still_checked(routed: Template, template: Templat
     assert rules(routed)[names.STACK_RULE_PRIORITY] == rules(template)[names.STACK_RULE_PRIORITY]
 
 
+def test_the_load_balancer_waits_for_what_the_router_holds(
+    routed_settings: Settings, synth: Callable[[Settings], Template]
+) -> None:
+    """Its idle timeout grows by the hold, and the router's pods are told how long it is."""
+    fleet = routed_settings.fleet.model_copy(update={"hold_seconds": 300.0})
+    made = synth(routed_settings.model_copy(update={"fleet": fleet}))
+    (balancer,) = made.find_resources(f"{V2}::LoadBalancer").values()
+    idle = {"Key": "idle_timeout.timeout_seconds", "Value": "420"}
+    assert idle in balancer["Properties"]["LoadBalancerAttributes"]
+    (container,) = pod_specs(manifests_of(made))["router"]["containers"]
+    assert {"name": "HOLD_SECONDS", "value": "300"} in container["env"]
+
+
 def test_without_the_router_the_first_priority_is_the_loops(template: Template) -> None:
     """Only the rule that matches nothing is the stack's."""
     assert set(rules(template)) == {names.STACK_RULE_PRIORITY}
@@ -83,6 +96,7 @@ def test_the_routers_pods_stand_behind_its_target_group(routed: Template) -> Non
     } | {
         "STEPS",
         "SHAPES",
+        "HOLD_SECONDS",
     }
 
 

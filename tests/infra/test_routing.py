@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from containers.serving.errors import error_body
 from control_lambda.core import names
 from tests.infra.conftest import settings_with
 from tests.infra.control.control_stack import ControlStack, control_stack
@@ -65,7 +66,15 @@ def test_without_a_certificate_http_serves_with_a_json_503_by_default(stack: Con
     assert action["Type"] == "fixed-response"
     answer = action["FixedResponseConfig"]
     assert (answer["StatusCode"], answer["ContentType"]) == ("503", "application/json")
-    assert json.loads(answer["MessageBody"])["error"]
+    assert len(answer["MessageBody"].encode()) <= 1024  # what a fixed response takes
+
+
+def test_what_answers_while_nothing_serves_says_when_to_come_back(stack: ControlStack) -> None:
+    """In the servers' words and shape: a client that knows theirs knows this one."""
+    (action,) = listeners(stack)[80]["DefaultActions"]
+    error = json.loads(action["FixedResponseConfig"]["MessageBody"])["error"]
+    assert error.pop("retry_after_seconds") == 60
+    assert error == error_body(503, error["message"], code="no_capacity")["error"]
 
 
 def test_with_a_certificate_https_serves_and_http_only_redirects(tls: ControlStack) -> None:

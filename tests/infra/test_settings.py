@@ -13,6 +13,8 @@ import pytest
 import yaml
 from aws_cdk import App
 
+import app
+from infra import pins
 from infra.__main__ import NO_SETTING
 from infra.settings import Settings, SettingsError
 
@@ -249,6 +251,8 @@ def test_a_missing_fleet_file_is_refused() -> None:
     [
         ({"region": "us-east-9"}, "cdk.json: context: region: given 'us-east-9'; valid: one of "),
         ({"fleet_file": "none.yaml"}, "none.yaml: No such file or directory; valid: "),
+        ({"model_revision": "main"}, "cdk.json: context: model_revision: given 'main'; valid: a commit"),
+        ({"kubernetes_version": "1.29"}, "cdk.json: context: kubernetes_version: given '1.29'; valid: "),
     ],
 )
 def test_the_app_answers_a_bad_setting_with_one_line_and_exit_code_two(
@@ -269,3 +273,16 @@ def test_the_app_answers_a_bad_setting_with_one_line_and_exit_code_two(
     assert result.stderr.startswith(line)
     assert result.stderr.count("\n") == 1
     assert list(out.glob("*.json")) == []
+
+
+def test_an_add_on_without_a_pinned_version_is_one_line_at_synth(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It names the table and the row that is missing."""
+    kept = tuple(pin for pin in pins.pins() if pin.what != "coredns")
+    monkeypatch.setattr(pins, "pins", lambda: kept)
+    monkeypatch.setenv("CDK_CONTEXT_JSON", json.dumps({**CONTEXT, "aws:cdk:disable-asset-staging": True}))
+    assert app.main() == 2
+    newest = pins.kubernetes_versions()[-1]
+    line = f"infra/tables/pins.csv: no row for addon coredns for Kubernetes {newest}\n"
+    assert capsys.readouterr().err == line

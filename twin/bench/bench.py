@@ -12,6 +12,7 @@ from typing import Final
 from rich.console import Console
 
 from control_lambda.core.demand import worth
+from twin.bench.cases import CASES, CaseJob, Struck
 from twin.bench.core import (
     DecisionTimes,
     DecisionTimesJob,
@@ -21,6 +22,7 @@ from twin.bench.core import (
     HistoriesJob,
     forecast_jobs,
 )
+from twin.bench.matrix import MatrixJob, MatrixRow, matrix_jobs
 from twin.bench.replays import OURS, POLLING, Bounded, BoundJob, Replayed, ReplayJob
 from twin.bench.scenarios import NAMES, data_folder
 from twin.bench.tables import TARGETS, Results, tables
@@ -28,6 +30,7 @@ from twin.errors import InputError
 from twin.report import results as files
 from twin.steering.baselines import BASELINES
 from twin.world.trace import TraceError
+from twin.world.world import ServersRule
 
 PROCESSES: Final = 2
 DONE: Final = 0
@@ -41,9 +44,10 @@ LARGEST: Final = "D2X"
 FAILOVER_SCENARIO: Final = "D4"
 WORTHS: Final = (4.0, 24.0)
 HISTORIES_AT_ONCE: Final = 250
+SERVERS: Final[tuple[ServersRule, ...]] = ("refuse", "queue")
 
-Job = ReplayJob | BoundJob | DecisionTimesJob | ForecastJob | HistoriesJob
-Outcome = Replayed | Bounded | DecisionTimes | ForecastErrors | Histories
+Job = ReplayJob | BoundJob | DecisionTimesJob | ForecastJob | HistoriesJob | CaseJob | MatrixJob
+Outcome = Replayed | Bounded | DecisionTimes | ForecastErrors | Histories | Struck | MatrixRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,8 @@ class Choices:
     """What is measured: on which scenarios, with how many seeds, against which baselines.
 
     `minutes` cuts every replay short (None: whole); `worths` are the values of a late request that are
-    swept; `histories` is how many random ones are tried.
+    swept; `histories` is how many random ones are tried; `trouble` whether the cases of trouble are, and
+    every kind of it on several fleets.
     """
 
     scenarios: Sequence[str] = NAMES
@@ -60,6 +65,7 @@ class Choices:
     minutes: int | None = None
     worths: Sequence[float] = WORTHS
     histories: int = 10_000
+    trouble: bool = True
 
     def check(self) -> None:
         """Refuse what cannot be measured.
@@ -81,7 +87,9 @@ class Choices:
 
 
 FULL: Final = Choices()
-QUICK: Final = Choices(seeds=1, policies=("sample-loop", "reactive"), minutes=60, worths=(), histories=20)
+QUICK: Final = Choices(
+    seeds=1, policies=("sample-loop", "reactive"), minutes=60, worths=(), histories=20, trouble=False
+)
 
 
 def run(out: Path, choices: Choices = FULL) -> int:
@@ -114,6 +122,8 @@ def gathered(outcomes: Sequence[Outcome]) -> Results:
         decisions=tuple(one for one in outcomes if isinstance(one, DecisionTimes)),
         forecasts=tuple(one for one in outcomes if isinstance(one, ForecastErrors)),
         histories=tuple(one for one in outcomes if isinstance(one, Histories)),
+        cases=tuple(one for one in outcomes if isinstance(one, Struck)),
+        matrix=tuple(one for one in outcomes if isinstance(one, MatrixRow)),
     )
 
 
@@ -151,7 +161,13 @@ def _own_jobs(choices: Choices) -> list[Job]:
     """The jobs that need no recorded data."""
     begins = range(0, choices.histories, HISTORIES_AT_ONCE)
     batches = [HistoriesJob(min(HISTORIES_AT_ONCE, choices.histories - begin), begin) for begin in begins]
-    return [DecisionTimesJob(choices.minutes), *batches]
+    return [DecisionTimesJob(choices.minutes), *batches, *_trouble_jobs(choices)]
+
+
+def _trouble_jobs(choices: Choices) -> list[Job]:
+    if not choices.trouble:
+        return []
+    return [*(CaseJob(case, servers) for case in CASES for servers in SERVERS), *matrix_jobs()]
 
 
 def _measured(jobs: Sequence[Job], console: Console) -> list[Outcome]:

@@ -50,7 +50,12 @@ POOL_FAULTS: Final = {
     "not-sensed": (0.02, 5),
     "no-price": (0.02, 10),
 }
-UNIT_FAULTS: Final = {"slow": (0.02, 20), "failing": (0.02, 10), "uncounted": (0.02, 10)}
+UNIT_FAULTS: Final = {
+    "slow": (0.02, 20),
+    "failing": (0.02, 10),
+    "uncounted": (0.02, 10),
+    "health-unread": (0.02, 20),
+}
 FLEET_FAULTS: Final = {
     "blackout": (0.02, 15),
     "rule-unreadable": (0.02, 3),
@@ -246,6 +251,11 @@ class History:
                 for pool in self._fleet.pools
                 if not self._struck("not-sensed", pool.name)
             },
+            healthy={
+                unit.name: sum(len(self._nodes.ready(pool.name)) for pool in unit.pools)
+                for unit in self._fleet.units
+                if not self._struck("health-unread", unit.name)
+            },
             weights=None if self._struck("rule-unreadable") else dict(self._rule),
             evidence=evidence,
         )
@@ -277,6 +287,7 @@ class History:
             nodes={node.id: self._node(node) for node in self._nodes.members(pool)},
             status="UPDATING" if self._struck("updating", pool) else "ACTIVE",
             launch_suspended=Suspension.AWS if self._nodes.suspended(pool) else Suspension.NONE,
+            health_known=not self._struck("health-unread", self._fleet.unit_of[pool].name),
             price=None if self._struck("no-price", pool) else self._prices[pool],
         )
 

@@ -80,14 +80,21 @@ class Tick:
         return nodes.census(memory, signals, self.fleet.unit_of[pool], self.snapshot.at)
 
     def ready(self, unit: str) -> int | None:
-        """The unit's ready nodes, interrupted ones included; None when one of its pools was not sensed."""
-        pools = self._pools(unit)
-        known = [signals for signals in pools if signals is not None and signals.health_known]
-        return sum(len(signals.ready) for signals in known) if len(known) == len(pools) else None
+        """The unit's ready nodes, interrupted ones included; None when neither they nor targets were read."""
+        if not self._all_seen(unit):
+            return self.snapshot.healthy.get(unit)
+        return sum(len(signals.ready) for _, signals in self._sensed(unit))
 
     def staying(self, unit: str) -> int:
-        """The unit's ready nodes that were sensed and are not announced to leave."""
-        return sum(len(signals.ready - self.after.leaving.keys()) for signals in self._pools(unit) if signals)
+        """Those of them that are not announced to leave; of unread ones, those that were sensed."""
+        if not self._all_seen(unit) and unit in self.snapshot.healthy:
+            held = {node for _, signals in self._sensed(unit) for node in signals.nodes}
+            return max(0, self.snapshot.healthy[unit] - len(held & self.after.leaving.keys()))
+        return sum(len(signals.ready - self.after.leaving.keys()) for _, signals in self._sensed(unit))
+
+    def _all_seen(self, unit: str) -> bool:
+        """Whether the nodes of every pool of the unit were."""
+        return all(signals is not None and signals.health_known for signals in self._pools(unit))
 
     def kept(self, unit: str) -> int:
         """Those of them that surely stay when the groups shrink to the sizes of this tick."""
@@ -127,9 +134,11 @@ def violations(tick: Tick) -> list[str]:
 
 
 def _weights_are_valid(tick: Tick) -> Iterator[str]:
-    weights = tick.after.weights
-    if set(weights) != {unit.name for unit in tick.fleet.units}:
-        yield f"units {sorted(weights)}"
+    weights = tick.decision.weights
+    if weights is None:
+        return
+    if set(weights) != {unit.name for unit in tick.fleet.units} or not any(weights.values()):
+        yield f"units {weights}"
     for unit, weight in weights.items():
         if type(weight) is not int or not 0 <= weight <= HIGHEST_WEIGHT:
             yield f"{unit}: {weight!r}"
@@ -142,11 +151,19 @@ def _something_serves(tick: Tick) -> Iterator[str]:
 
 
 def _no_dead_weight(tick: Tick) -> Iterator[str]:
+    some_ready = any(tick.ready(unit.name) for unit in tick.fleet.units)
     others_stay = any(tick.staying(unit.name) for unit in tick.fleet.units)
-    for unit, weight in tick.after.weights.items():
-        ready = tick.ready(unit)
-        if weight and ready is not None and (ready == 0 or (others_stay and not tick.staying(unit))):
+    for unit in (unit.name for unit in tick.fleet.units):
+        weight, ready = tick.after.weights.get(unit, 0), tick.ready(unit)
+        dead = (some_ready and ready == 0) or (others_stay and not tick.staying(unit))
+        if weight and ready is not None and dead:
             yield f"{unit}: weight {weight}, {ready} ready, {tick.staying(unit)} staying"
+
+
+def _fails_open(tick: Tick) -> Iterator[str]:
+    known = [unit.name for unit in tick.fleet.units if tick.decision.units[unit.name].ready]
+    if tick.decision.weights is not None and not known and not tick.after.leaving:
+        yield f"{tick.decision.weights}"
 
 
 def _no_shrinking_under_traffic(tick: Tick) -> Iterator[str]:
@@ -363,9 +380,14 @@ def _nothing_from_the_future(tick: Tick) -> Iterator[str]:
 
 
 RULES: Final[Mapping[str, Rule]] = {
-    "valid-weights": Rule("Every unit has a weight, an integer from 0 to 999.", _weights_are_valid),
+    "valid-weights": Rule(
+        "What is written gives every unit an integer from 0 to 999, not 0 to all.", _weights_are_valid
+    ),
     "something-serves": Rule("A weight is positive while any unit is ready.", _something_serves),
-    "no-dead-weight": Rule("No weight goes to a unit without a ready node.", _no_dead_weight),
+    "no-dead-weight": Rule(
+        "No weight goes to a unit without a ready node while another has one.", _no_dead_weight
+    ),
+    "fails-open": Rule("With no unit known to serve weights are not written.", _fails_open),
     "no-shrinking-under-traffic": Rule(
         "No unit keeps weight whose last ready node is taken away, while another has one.",
         _no_shrinking_under_traffic,

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import Final
 
 from control_lambda.core.demand import worth
+from twin.bench.cases import Struck
 from twin.bench.core import DecisionTimes, ForecastErrors, Histories
+from twin.bench.matrix import Cell, MatrixRow
 from twin.bench.replays import OURS, POLLING, Bounded, Replayed
 from twin.world.nodes import NOTICE_SECONDS
 
@@ -54,6 +56,8 @@ class Results:
     decisions: tuple[DecisionTimes, ...] = ()
     forecasts: tuple[ForecastErrors, ...] = ()
     histories: tuple[Histories, ...] = ()
+    cases: tuple[Struck, ...] = ()
+    matrix: tuple[MatrixRow, ...] = ()
 
     @property
     def scenarios(self) -> list[str]:
@@ -79,6 +83,8 @@ def tables(results: Results) -> str:
         ("Speed", _HEAD_SPEED, _speed(results)),
         ("Forecast against the last value", _HEAD_FORECAST, [_forecast(one) for one in results.forecasts]),
         ("Rules in random histories", _HEAD_HISTORIES, _histories(results)),
+        ("Cases of trouble", _HEAD_CASES, [_case(one) for one in results.cases]),
+        ("Every kind of trouble, the worst first", _HEAD_MATRIX, _matrix(results)),
     ]
     return "\n".join(_table(title, header, rows) for title, header, rows in parts if rows)
 
@@ -120,6 +126,41 @@ _HEAD_FAILOVER: Final = (
 _HEAD_SPEED: Final = ("what", "measured")
 _HEAD_FORECAST: Final = ("demand", "horizon, min", "MAE, rpm", "last value", "MSE, rpm²", "last value")
 _HEAD_HISTORIES: Final = ("histories", "violations")
+
+
+_HEAD_CASES: Final = ("case", "servers", "within the objective, %", "to reach, %", "reached")
+_HEAD_MATRIX: Final = (
+    "kind",
+    "fleet",
+    "demand",
+    "within the objective, %",
+    "without trouble",
+    "USD per hour",
+    "without trouble",
+)
+
+
+def _case(one: Struck) -> tuple[str, ...]:
+    told = "yes" if one.reached else f"no{': ' if one.missed else ''}{one.missed}"
+    return one.job.case, one.job.servers, f"{100 * one.attainment:.1f}", f"{100 * one.bar:.0f}", told
+
+
+def _matrix(results: Results) -> list[tuple[str, ...]]:
+    cells = [(row, cell) for row in results.matrix for cell in row.cells]
+    cells.sort(key=lambda item: -item[1].loss)
+    return [_cell(row, cell) for row, cell in cells]
+
+
+def _cell(row: MatrixRow, cell: Cell) -> tuple[str, ...]:
+    return (
+        cell.what,
+        row.job.fleet,
+        row.job.demand,
+        f"{100 * cell.attainment:.2f}",
+        f"{100 * cell.calm_attainment:.2f}",
+        f"{cell.usd_per_hour:.2f}",
+        f"{cell.calm_usd_per_hour:.2f}",
+    )
 
 
 def _ours(results: Results, name: str) -> tuple[str, ...]:

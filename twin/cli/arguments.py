@@ -49,6 +49,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_report(commands)
     _add_demo(commands)
     _add_kinds(commands)
+    _add_demand(commands)
     _add_bench(commands)
     _add_aws(commands)
     _add_account(commands)
@@ -169,6 +170,25 @@ def _add_kinds(commands: Any) -> None:
         "list what a trouble file may say, with an example of each kind",
         "  python -m twin trouble > kinds.txt",
     )
+
+
+def _add_demand(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "demand",
+        "write a steady demand trace: levels with the jitter of counts",
+        "  python -m twin demand --rpm 500 900@180 --minutes 360 --out out/demand.csv\n\n"
+        "500 requests per minute, 900 from minute 180 on, each minute times gauss(1, 0.05), always the same.",
+    )
+    parser.add_argument(
+        "--rpm",
+        metavar="RPM[@MINUTE]",
+        nargs="+",
+        required=True,
+        help="requests per minute, each from its minute on (the first from minute 0)",
+    )
+    parser.add_argument("--minutes", metavar="N", type=int, required=True, help="how many minutes")
+    parser.add_argument("--out", metavar="CSV", type=Path, required=True, help="where the trace goes")
 
 
 def _add_plan(commands: Any) -> None:
@@ -293,6 +313,9 @@ def _add_bench(commands: Any) -> None:
         help="random ones, rule by rule (default: 10000)",
     )
     parser.add_argument(
+        "--no-trouble", action="store_true", help="leave out the cases of trouble and every kind of it"
+    )
+    parser.add_argument(
         "--no-sweep", action="store_true", help="leave out the sweep of what a late request is worth"
     )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="where the results go")
@@ -314,12 +337,12 @@ def _add_aws(commands: Any) -> None:
 
 
 def _add_account(commands: Any) -> None:
-    pause_example = "--pause-parameter /fulcrum/sd21/pause"
+    pause_example = "--pause-parameter /fulcrum/Fulcrum/pause"
     status = _command(
         commands,
         "status",
         "show what a deployed loop is told and what it last did",
-        f"  python -m twin status {pause_example} --fleet-parameter /fulcrum/sd21/fleet \\\n"
+        f"  python -m twin status {pause_example} --fleet-parameter /fulcrum/Fulcrum/fleet \\\n"
         "    --state-table fulcrum-state --cluster fulcrum-sd21",
     )
     status.add_argument("--fleet-parameter", metavar="NAME", help="SSM (default: $FLEET_PARAMETER)")

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +22,7 @@ from twin.steering.oracle import least_cost
 from twin.steering.policies import ALL, LOOP, Through, check_policy, run_policy
 from twin.steering.replay import UNSCORED_MINUTES, Run, summarise
 from twin.world.kinds import KINDS
+from twin.world.steady import steady
 from twin.world.trouble import example
 from twin.world.world import Scenario
 
@@ -119,6 +122,43 @@ def trouble_command(console: Console) -> None:
     for what, kind in KINDS.items():
         console.print(f"  # {kind.sentence}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  {example(what)}", markup=False, highlight=False, soft_wrap=True)
+
+
+def demand_command(rpm: Sequence[str], minutes: int, out: Path, console: Console) -> None:
+    """Write a steady demand trace to `out`.
+
+    Raises:
+        InputError: a level, the minutes or `out` cannot be used; nothing is written.
+    """
+    if minutes < 1:
+        raise InputError(f"minutes: {minutes}; valid: a whole number of 1 or more")
+    counts = steady(_levels(rpm), minutes)
+    rows = "".join(f"{minute},{count}\n" for minute, count in enumerate(counts))
+    results.write_files(out.parent, {out.name: f"minute,requests\n{rows}"})
+    console.print(f"{out}: {minutes} minutes, {sum(counts):,} requests")
+    console.print(
+        f"Next: python -m twin replay --fleet fleet.yaml --demand {out} --out out/steady", markup=False
+    )
+
+
+def _levels(told: Sequence[str]) -> list[tuple[int, float]]:
+    levels = [_level(text) for text in told]
+    if levels[0][0] != 0 or any(one[0] >= other[0] for one, other in pairwise(levels)):
+        raise InputError(
+            f"rpm: {' '.join(told)}; valid: the first from minute 0, each later than the one before"
+        )
+    return levels
+
+
+def _level(text: str) -> tuple[int, float]:
+    rpm, _, minute = text.partition("@")
+    try:
+        level = int(minute or 0), float(rpm)
+    except ValueError:
+        level = -1, -1.0
+    if level[0] < 0 or not 0 <= level[1] < inf:
+        raise InputError(f"rpm: {text!r}; valid: requests per minute, or RPM@MINUTE, such as 900@180")
+    return level
 
 
 def tell(result: Result, out: Path, console: Console) -> None:

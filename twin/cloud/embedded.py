@@ -221,13 +221,13 @@ class Cloud:
             if healthy_hosts is not None:
                 self._put(group, Metric.HEALTHY_HOST_COUNT, at, [healthy_hosts])
 
-    def put_untargeted(self, at: float, fixed_responses: int, without_target: int = 0) -> None:
+    def put_untargeted(self, at: float, fixed_responses: int, own_503s: int = 0) -> None:
         """Have the load balancer report the requests of the minute of `at` that no target got.
 
-        `fixed_responses` are its default action's, `without_target` its own 503s.
+        `fixed_responses` are its default action's, `own_503s` its HTTPCode_ELB_503_Count.
         """
         balancer = {names.LOAD_BALANCER: metric_dimension(self._deployment.load_balancer)}
-        counts = {Metric.FIXED_RESPONSE_COUNT: fixed_responses, Metric.ELB_503_COUNT: without_target}
+        counts = {Metric.FIXED_RESPONSE_COUNT: fixed_responses, Metric.ELB_503_COUNT: own_503s}
         with self._gateway.lock:
             for metric, count in counts.items():
                 self._put(balancer, metric, at, np.ones(count))

@@ -121,7 +121,7 @@ class AwsSteering:
         self.cloud.put_untargeted(
             start,
             fixed_responses=_count(served.outcome, NO_UNIT),
-            without_target=_count(served.outcome, NO_TARGET),
+            own_503s=_count(served.outcome, NO_UNIT) + _count(served.outcome, NO_TARGET),
         )
 
 

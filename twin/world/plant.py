@@ -235,7 +235,7 @@ class MinuteCounts:
     """What the load balancer's metrics hold about one minute.
 
     `units` has a `Minute` per unit; of the requests without a target `fixed_responses` met no weight, and
-    `without_target` are the load balancer's own 503s.
+    `without_target` no target. Both are answered 503 by the load balancer, which counts them as its own.
     """
 
     units: Mapping[str, Minute]

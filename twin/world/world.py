@@ -13,7 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from control_lambda.aws.metrics import WINDOW_SECONDS
+from control_lambda.aws.metrics import WINDOW_SECONDS, untargeted
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.metrics import Metric
 from control_lambda.core.model import Minute
@@ -183,8 +183,10 @@ class World:
         """Requests without a target by minute, as CloudWatch shows them now."""
         earliest, latest = self._visible()
         shown = {
-            at: (self._seen(Metric.FIXED_RESPONSE_COUNT.metric_name, None, at, counts.fixed_responses) or 0.0)
-            + (self._seen(Metric.ELB_503_COUNT.metric_name, None, at, counts.without_target) or 0.0)
+            at: untargeted(
+                self._seen(Metric.FIXED_RESPONSE_COUNT.metric_name, None, at, counts.fixed_responses),
+                self._seen(Metric.ELB_503_COUNT.metric_name, None, at, counts.untargeted),
+            )
             for at, counts in self._untargeted
             if earliest <= at <= latest
         }

@@ -28,7 +28,7 @@ class PlanQuestion:
 class PlanMemory:
     """The last few questions with their plans; its answers are those of `planner.plan`."""
 
-    kept: int = 8
+    kept: int = 16
     answered: deque[tuple[PlanQuestion, Plan]] = field(default_factory=deque)
 
     def plan(self, question: PlanQuestion) -> Plan:

@@ -95,7 +95,7 @@ def price_of_outliving(
     """What it costs (USD per hour) that any one pool may be lost whole, were every node to be bought anew."""
     if not fleet.reserve:
         return 0.0
-    options = tuple(replace(_option(supply), start_premium=0.0) for supply in supplies)
+    options = tuple(replace(_option(supply), in_service=0, start_premium=0.0) for supply in supplies)
     need = _need(supplies, fleet, demand, survival)
     without = _plans.plan(_question(options, tables, replace(need, outlived={})))
     outliving = _plans.plan(_question(options, tables, need))

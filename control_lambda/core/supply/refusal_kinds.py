@@ -98,7 +98,7 @@ _ROWS: Final = (
             "VolumeLimitExceeded",
         ),
         issues=("InstanceLimitExceeded",),
-        first_back_off=840,
+        first_back_off=420,
         longest_back_off=840,
         scope=Scope.FAMILY,
         examples=(

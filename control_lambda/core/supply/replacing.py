@@ -25,6 +25,8 @@ from control_lambda.core.supply.nodes import NEVER_READY_STARTS, Census
 # somebody sees it, and a rack that is lost is replaced within the time that a start takes three times over.
 PACE_SHARE: Final = 0.1
 PACE_SECONDS: Final = 180.0
+# Ticks come every minute: a longer gap means that one died after it had acted, and nothing of that was saved.
+UNSAVED_SECONDS: Final = 90.0
 # What fails for one reason fails together.
 TOGETHER_SECONDS: Final = 600.0
 
@@ -52,7 +54,7 @@ def plan_replacing(snapshot: Snapshot, state: State, fleet: Fleet, found: Mappin
         if staying and snapshot.pools[name].sizable:
             doomed[name] = tuple(staying[: allowance(name, snapshot, state)])
     trial = _under_way(snapshot, state, fleet) if breaker else None
-    if breaker and trial is None:
+    if breaker and trial is None and not _may_have_begun(snapshot, state):
         trial, node = _next_trial(snapshot, state, fleet, found, breaker)
         if trial is not None:
             doomed[trial.pool] = (*doomed.get(trial.pool, ()), node)
@@ -76,9 +78,15 @@ def open_breaker(
 
 
 def allowance(pool: str, snapshot: Snapshot, state: State) -> int:
-    """How many nodes of the pool may be terminated by id now."""
-    most = max(1, int(PACE_SHARE * snapshot.pools[pool].in_service))
-    return max(0, most - len(recent(state.nodes.get(pool, NodesMemory()).terminated, snapshot.at)))
+    """How many nodes of the pool may be terminated by id now.
+
+    After a tick that left no memory, what is on its way out counts as terminated lately.
+    """
+    signals = snapshot.pools[pool]
+    lately = len(recent(state.nodes.get(pool, NodesMemory()).terminated, snapshot.at))
+    if _is_unsaved(snapshot, state):
+        lately = max(lately, signals.terminating)
+    return max(0, max(1, int(PACE_SHARE * signals.in_service)) - lately)
 
 
 def recent(terminated: Sequence[float], at: float) -> tuple[float, ...]:
@@ -108,6 +116,15 @@ def leaving_first(census: Census, signals: PoolSignals, nodes: int) -> tuple[str
         key=lambda node: (signals.nodes[node].launched_at, node),
     )
     return (*census.slow, *oldest)[:nodes]
+
+
+def _is_unsaved(snapshot: Snapshot, state: State) -> bool:
+    return snapshot.at - state.at > UNSAVED_SECONDS
+
+
+def _may_have_begun(snapshot: Snapshot, state: State) -> bool:
+    """Whether a tick that left no memory may have begun a trial."""
+    return _is_unsaved(snapshot, state) and any(pool.terminating for pool in snapshot.pools.values())
 
 
 def _gone_since(unit: str, snapshot: Snapshot, state: State, fleet: Fleet) -> float:

@@ -28,9 +28,9 @@ class Traffic:
 
 def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Traffic:
     """Shares for the nodes that are ready now and stay under the given sizes."""
-    able = _able(outlook)
-    if not any(able.values()):
+    if not outlook.anything_serves:
         return _as_it_stands(outlook)
+    able = _able(outlook)
     staying = {name: min(able[name], rpm) for name, rpm in _carrying_after(outlook, sizes).items()}
     wanted = _wish(outlook, mode, staying if any(staying.values()) else able)
     current = shares_in_force(outlook)
@@ -44,7 +44,8 @@ def choose_traffic(outlook: Outlook, mode: Mode, sizes: Mapping[str, int]) -> Tr
 def _as_it_stands(outlook: Outlook) -> Traffic:
     """The weights in the rule: with nothing healthy the load balancer sends requests to every target."""
     read = outlook.snapshot.weights
-    stands = _weights_in_force(outlook) if read is None else read
+    known = _weights_in_force(outlook) if read is None else read
+    stands = {unit.name: known[unit.name] for unit in outlook.fleet.units if unit.name in known}
     return Traffic(weights.to_shares(stands), stands, jumped=False)
 
 
@@ -57,7 +58,7 @@ def choose_class_weights(
     ready. A class without a plan, or none of whose units is ready, is shared like all other traffic. With
     nothing ready at all every row stays.
     """
-    if not any(_able(outlook).values()):
+    if not outlook.anything_serves:
         return {}
     carrying = _carrying_after(outlook, sizes)
     return {
@@ -92,19 +93,24 @@ def shares_in_force(outlook: Outlook) -> weights.Shares:
     return weights.to_shares(_weights_in_force(outlook))
 
 
-def overloaded(outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int]) -> list[str]:
+def overloaded(
+    outlook: Outlook, traffic: Traffic, sizes: Mapping[str, int], *, swapping: bool = False
+) -> list[str]:
     """The units whose share is more than the nodes that stay under `sizes` carry.
 
-    None where no request is expected at all: a fleet that nobody uses keeps no more than its minimum.
+    None where no request is expected at all: a fleet that nobody uses keeps no more than its minimum. While
+    nodes are swapped all that stays may carry less than comes, and no other share helps: then only those that
+    would have no node at all.
     """
     after = _carrying_after(outlook, sizes)
     now = outlook.forecast.now
+    helpless = swapping and now > sum(after.values())
     if not now and not outlook.forecast.stale and not any(after.values()):
         return []
     return [
         name
         for name, share in traffic.shares.items()
-        if share > 0 and (share * now > after[name] or after[name] <= 0)
+        if share > 0 and (after[name] <= 0 or (share * now > after[name] and not helpless))
     ]
 
 

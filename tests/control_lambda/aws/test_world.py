@@ -39,7 +39,7 @@ def test_the_minutes_hold_what_the_load_balancer_counted(shell: Shell) -> None:
     minute = int(NOON) - 300
     shell.cloud.put_minute("fast", minute, [0.5] * 19 + [3.0], errors=2, healthy_hosts=4)
     shell.cloud.put_minute("fast", minute + 60, [], healthy_hosts=4)
-    shell.cloud.put_untargeted(minute, fixed_responses=3, without_target=2)
+    shell.cloud.put_untargeted(minute, fixed_responses=3, own_503s=5)
     snapshot = shell.sensors.sense(shell.fleet, NOON, ())
     fast = {minute.at: minute for minute in snapshot.minutes["fast"]}
     assert (fast[minute].requests, fast[minute].errors, fast[minute].samples) == (20, 2, 20)
@@ -48,6 +48,16 @@ def test_the_minutes_hold_what_the_load_balancer_counted(shell: Shell) -> None:
     assert snapshot.untargeted == {minute: 5}
     assert snapshot.minutes["slow"] == ()
     assert snapshot.failures == ()
+
+
+@pytest.mark.parametrize(("fixed", "own"), [(3, 0), (0, 3), (3, 3)])
+def test_an_answer_of_the_load_balancer_counts_once_however_it_is_reported(
+    shell: Shell, fixed: int, own: int
+) -> None:
+    """As a fixed response, as a 503 of its own, or as both: three requests came."""
+    minute = int(NOON) - 300
+    shell.cloud.put_untargeted(minute, fixed_responses=fixed, own_503s=own)
+    assert shell.sensors.sense(shell.fleet, NOON, ()).untargeted == {minute: 3}
 
 
 def test_minutes_older_than_the_window_are_not_read(shell: Shell) -> None:
@@ -91,12 +101,21 @@ def test_a_price_put_in_this_minute_is_known(shell: Shell) -> None:
     assert shell.sensors.sense(shell.fleet, NOON + 30, ()).pools[FAST].price == 1.1
 
 
+def test_prices_are_read_in_one_minute_of_ten(shell: Shell) -> None:
+    """They are put every hour and each read costs; in between the state's last good ones hold."""
+    put_price(shell, FAST, 1.1, NOON)
+    seen = [shell.sensors.sense(shell.fleet, NOON + 30 * step, ()) for step in range(21)]
+    read = [30 * step for step, snapshot in enumerate(seen) if snapshot.pools[FAST].price]
+    assert read == [0, 30, 600]
+    assert all(snapshot.failures == () for snapshot in seen)
+
+
 def test_a_price_that_is_none_is_refused_and_the_last_good_one_stays(shell: Shell) -> None:
     """It is told while it is new, not for ever."""
     put_price(shell, FAST, 1.0, NOON - 3600)
     put_price(shell, FAST, 0.0, NOON)
     first = shell.sensors.sense(shell.fleet, NOON, ())
-    later = shell.sensors.sense(shell.fleet, NOON + 180, ())
+    later = shell.sensors.sense(shell.fleet, NOON + 1200, ())
     assert (first.pools[FAST].price, later.pools[FAST].price) == (1.0, 1.0)
     assert first.failures == (f"prices: {FAST}: 0 refused; valid: finite, above 0",)
     assert later.failures == ()

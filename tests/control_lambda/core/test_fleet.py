@@ -120,6 +120,12 @@ def test_every_valid_fleet_survives_the_way_through_json(raw: dict[str, Any]) ->
     assert fleet_from_json(fleet.to_json()) == fleet
 
 
+def test_a_fleet_with_a_router_may_hold_requests() -> None:
+    """And says so in what SSM holds."""
+    fleet = parse_fleet(description(routing="router", hold_seconds=300))
+    assert fleet_from_json(fleet.to_json()).hold_seconds == 300
+
+
 @given(descriptions)
 def test_every_valid_fleet_fits_the_parameter(raw: dict[str, Any]) -> None:
     """Five units with both markets stay below SSM's 8 KB."""
@@ -208,6 +214,16 @@ ABOVE_ZERO = "a number above 0"
         (("objective", "attainment"), 1, "objective.attainment: given 1; valid: a share above 0 and below 1"),
         (("threshold",), "1.0", f"threshold: given '1.0'; valid: {ABOVE_ZERO}"),
         (("routing",), "magic", "routing: given 'magic'; valid: weights or router"),
+        (
+            ("hold_seconds",),
+            901,
+            "hold_seconds: given 901; valid: a number from 0 to 900, above 0 with routing: router alone",
+        ),
+        (
+            ("hold_seconds",),
+            60,
+            "hold_seconds: given 60 with routing: weights; valid: 0, or routing: router, whose router holds",
+        ),
         (("classes",), ["big", "big"], "classes: big stands twice; valid: every class once"),
         (("two\nlines",), 1, "'two\\nlines': unknown key; valid: fleet, model, "),
         ((7,), 1, "[7]: unknown key; valid: fleet, model, "),

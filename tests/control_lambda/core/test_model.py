@@ -177,6 +177,7 @@ def test_plain_values_are_what_json_writes() -> None:
         "rebalance_suspended": "",
         "health_known": True,
         "price": None,
+        "zones": [],
     }
 
 

@@ -80,6 +80,13 @@ def silence(_: Snapshot, fleet: Fleet, decision: Decision, after: State) -> tupl
     return weighted(decision, after, dict.fromkeys((unit.name for unit in fleet.units), 0))
 
 
+def cut_off(_: Snapshot, fleet: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
+    """All weight to the first unit where none is ready."""
+    if any(report.ready for report in decision.units.values()):
+        return decision, after
+    return weighted(decision, after, {unit.name: 999 * (unit == fleet.units[0]) for unit in fleet.units})
+
+
 def feed_the_dead(_: Snapshot, fleet: Fleet, decision: Decision, after: State) -> tuple[Decision, State]:
     """Some weight for every unit, ready or not."""
     return weighted(decision, after, dict.fromkeys((unit.name for unit in fleet.units), 1))
@@ -161,6 +168,7 @@ WRONG: tuple[tuple[str, Mutate], ...] = (
     ("valid-weights", overweight),
     ("something-serves", silence),
     ("no-dead-weight", feed_the_dead),
+    ("fails-open", cut_off),
     ("no-shrinking-under-traffic", shrink_all),
     ("refusal-takes-no-weight", punish_refusals),
     ("ramp", jump),

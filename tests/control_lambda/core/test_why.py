@@ -150,3 +150,23 @@ def test_foreign_weights_are_told_only_when_they_are_foreign() -> None:
     assert subjects(told(weights={"aa": 1, "bb": 998}), Code.FOREIGN_WEIGHTS) == [""]
     assert subjects(told(weights=None), Code.FOREIGN_WEIGHTS) == []
     assert subjects(told(), Code.FOREIGN_WEIGHTS) == []
+
+
+def test_what_it_costs_that_any_pool_may_be_lost_whole_is_told() -> None:
+    """One spot pool would do; a second one is kept for a quarter of the forecast."""
+    spot = fleet(
+        unit("cheap", price=0.5, markets=("spot",)),
+        unit("dear", price=2.0, markets=("spot",)),
+        reserve={"spot": 0.5},
+    )
+    pools = [pool.name for pool in spot.pools]
+    decision, _ = decide(snapshot(spot, {pools[0]: 8, pools[1]: 2}, 400.0), State(), spot)
+    alone = fleet(unit("cheap", price=0.5, markets=("spot",)), reserve={"spot": 0.5})
+    exposed, _ = decide(snapshot(alone, {"cheap-spot": 8}, 400.0), State(), alone)
+
+    assert ["USD per hour" in reason.text for reason in decision.reasons if reason.code == Code.OUTLIVED] == [
+        True
+    ]
+    assert ["no other pool" in reason.text for reason in exposed.reasons if reason.code == Code.OUTLIVED] == [
+        True
+    ]

@@ -223,9 +223,9 @@ def test_another_account_than_the_settings_name_fails(prepared: Account, new_set
         ),
         (
             lambda account: account.client("ssm").put_parameter(
-                Name="/fulcrum/sd21/fleet", Value="{}", Type="String"
+                Name="/fulcrum/Fulcrum/fleet", Value="{}", Type="String"
             ),
-            "/fulcrum/sd21/fleet",
+            "/fulcrum/Fulcrum/fleet",
         ),
         (
             lambda account: account.client("eks").create_cluster(
@@ -250,7 +250,7 @@ def test_the_stacks_own_names_are_not_taken(prepared: Account, new_settings: New
     """An update finds what the first deploy made."""
     template = {"Resources": {"Topic": {"Type": "AWS::SNS::Topic"}}}
     prepared.client("cloudformation").create_stack(StackName="Fulcrum", TemplateBody=json.dumps(template))
-    prepared.client("ssm").put_parameter(Name="/fulcrum/sd21/fleet", Value="{}", Type="String")
+    prepared.client("ssm").put_parameter(Name="/fulcrum/Fulcrum/fleet", Value="{}", Type="String")
     found = told("stack", prepared.ask, new_settings())
     assert not any(finding.fails for finding in found)
     assert "updates it" in found[0].text
@@ -420,7 +420,7 @@ def test_subnets_have_to_be_where_the_settings_say(prepared: Account, new_settin
 def test_a_loop_that_was_left_paused_is_told(prepared: Account, new_settings: NewSettings) -> None:
     """It would observe and never act, and everything else would look well."""
     assert told("loop", prepared.ask, new_settings()) == []
-    prepared.client("ssm").put_parameter(Name="/fulcrum/sd21/pause", Value="observe", Type="String")
+    prepared.client("ssm").put_parameter(Name="/fulcrum/Fulcrum/pause", Value="observe", Type="String")
     found = only("loop", prepared.ask, new_settings())
     assert "python -m twin resume" in found.mend
 

@@ -220,13 +220,13 @@ def test_the_fleet_parameter_holds_the_fleet(stack: ControlStack) -> None:
     """As the handlers read it; a large one becomes an advanced parameter."""
     parameter = stack.one("AWS::SSM::Parameter")
     assert fleet_from_json(parameter["Value"]) == settings_with().fleet
-    assert parameter["Name"] == "/fulcrum/sd21/fleet"
+    assert parameter["Name"] == "/fulcrum/Fulcrum/fleet"
     assert parameter["Tier"] == "Intelligent-Tiering"
 
 
 def test_the_pause_is_not_in_the_template(stack: ControlStack) -> None:
     """`twin pause` creates it; a deploy must not end it."""
-    assert variables(stack, TICK)[names.PAUSE_PARAMETER] == "/fulcrum/sd21/pause"
+    assert variables(stack, TICK)[names.PAUSE_PARAMETER] == "/fulcrum/Fulcrum/pause"
     assert len(stack.of_type("AWS::SSM::Parameter")) == 1
 
 

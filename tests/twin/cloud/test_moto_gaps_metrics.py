@@ -172,7 +172,7 @@ def test_healthy_hosts_can_be_given(metrics: Metrics) -> None:
 
 def test_untargeted_requests_are_counted_for_the_load_balancer(metrics: Metrics) -> None:
     """Fixed responses and the load balancer's own 503s have no target group."""
-    metrics.cloud.put_untargeted(BEGINNING + 61, 4, without_target=3)
+    metrics.cloud.put_untargeted(BEGINNING + 61, 4, own_503s=3)
     balancer = metrics.dimensions["LoadBalancer"]
     fixed = metrics.query("fixed", "Sum", "HTTP_Fixed_Response_Count", LoadBalancer=balancer)
     own = metrics.query("own", "Sum", "HTTPCode_ELB_503_Count", LoadBalancer=balancer)

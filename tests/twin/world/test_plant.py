@@ -352,7 +352,7 @@ def test_lost_and_dropped_requests_count_as_requests_and_only_lost_ones_as_error
 
 
 def test_untargeted_requests_are_counted_apart() -> None:
-    """RequestCount omits what found no target: the fixed responses and the load balancer's own 503s."""
+    """RequestCount omits what found no target: what met no weight, and what met a unit without a node."""
     nodes, plant = world({FAST: 1})
     parts = [
         plant.serve(np.array([1.0, 2.0]), 30.0, None),

@@ -20,7 +20,17 @@ ACCESS: Final[Mapping[str, str]] = {
     "AWS_DEFAULT_REGION": REGION,
     "AWS_REGION": REGION,
 }
-NO_CAPACITY: Final = json.dumps({"error": "no unit has capacity; try again"})
+NO_CAPACITY: Final = json.dumps(
+    {
+        "error": {
+            "message": "no node is ready yet; try again",
+            "type": "server_error",
+            "param": None,
+            "code": "no_capacity",
+            "retry_after_seconds": 60,
+        }
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

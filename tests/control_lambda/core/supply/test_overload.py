@@ -1,5 +1,7 @@
 """What servers do under overload is seen in their answers."""
 
+from typing import Any
+
 import pytest
 
 from control_lambda.core.model import Minute
@@ -12,9 +14,9 @@ START = int(NOON)
 LATE, IN_TIME = 2.5, 1.5
 
 
-def learned(known: dict[str, bool] | None = None, **minute: float) -> dict[str, bool]:
+def learned(known: dict[str, bool] | None = None, **minute: Any) -> dict[str, bool]:
     """What one minute of two nodes of the first unit teaches."""
-    seen = Minute(START, **{"healthy_hosts": 2.0, **minute})  # type: ignore[arg-type] - counts only
+    seen = Minute(at=START, healthy_hosts=2.0, **minute)
     return overload.learn(known or {}, {"aa": (seen,)}, TABLES, FLEET, START - 60)
 
 

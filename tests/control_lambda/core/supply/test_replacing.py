@@ -105,6 +105,18 @@ def test_at_most_a_tenth_of_the_pool_goes_within_three_minutes() -> None:
     assert [len(found.terminate) for found in (first, soon, later)] == [2, 0, 2]
 
 
+def test_a_tick_that_died_after_it_terminated_does_not_quicken_the_pace() -> None:
+    """Nothing was saved: what is on its way out was perhaps terminated by it."""
+    dead, memory = ill(CHEAP, 3)
+    pools = {CHEAP: held({**well(CHEAP, 5), **dead}, terminating=1)}
+    known = replace(remembering(nodes={CHEAP: memory}), at=NOON - 120)
+    decision, _ = decided(pools, 300.0, known)
+    in_time, _ = decided(pools, 300.0, replace(known, at=NOON - 60))
+
+    assert decision.terminate == ()
+    assert len(in_time.terminate) == 1
+
+
 def test_a_hung_node_gives_up_its_place() -> None:
     """The pool may not grow: what was launched here never served. What it lacks is bought elsewhere."""
     pools = {CHEAP: held({**well(CHEAP, 3), **hung(CHEAP, 3)})}
@@ -187,6 +199,15 @@ def test_when_everything_falls_at_once_one_node_is_replaced_and_a_person_called(
     assert Code.BREAKER in codes(decision)
     assert decision.sizes == {}
     assert after.trial == Trial(CHEAP, NOON)
+
+
+def test_a_trial_that_nobody_remembers_is_not_begun_again() -> None:
+    """The tick that began it died: something is on its way out."""
+    pools, before = fallen(6, 3)
+    pools[CHEAP] = replace(pools[CHEAP], terminating=1)
+    decision, _ = decided(pools, 300.0, replace(before, at=NOON - 120))
+
+    assert decision.terminate == ()
 
 
 def test_the_next_goes_only_when_the_replacement_serves() -> None:

@@ -1,5 +1,7 @@
 """Evidence as fine as the fact: a zone's refusal is the zone's until none is left."""
 
+from typing import Any
+
 import pytest
 
 from control_lambda.core.model import (
@@ -91,7 +93,7 @@ def test_zones_are_forgotten_when_nothing_repeats_them_any_more() -> None:
     assert zones.note(noted, [], NOON + REMEMBERED_SECONDS) == {}
 
 
-def waiting(at: float, state: State, held: int = 1, **told: object) -> dict[str, float]:
+def waiting(at: float, state: State, held: int = 1, **told: Any) -> dict[str, float]:
     """Since when the pool, which wants three nodes, has waited."""
     pools = {A: group(A, held, desired=3, **told)}
     return zones.unmet(state, Snapshot(at, pools=pools))

@@ -229,3 +229,14 @@ def test_merit_order_goes_by_the_price_of_a_request_and_not_of_a_node() -> None:
     found = shares_of({"small-on-demand": 4, "strong-on-demand": 4}, 20.0, steered)
 
     assert found["strong"] == pytest.approx(1.0)
+
+
+def test_while_nodes_are_swapped_only_a_unit_without_any_node_keeps_one() -> None:
+    """All that stays carries less than comes: no other share would help."""
+    outlook = outlook_on({CHEAP: 4, MIDDLE: 1}, 100.0)
+    outlook = replace(outlook, forecast=replace(outlook.forecast, now=1000.0))
+    both = Traffic({"cheap": 0.8, "middle": 0.2}, {"cheap": 800, "middle": 200, "dear": 0}, jumped=False)
+    stays = {CHEAP: 3, MIDDLE: 0, DEAR: 0}
+
+    assert overloaded(outlook, both, stays) == ["cheap", "middle"]
+    assert overloaded(outlook, both, stays, swapping=True) == ["middle"]
