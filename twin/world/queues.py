@@ -262,5 +262,5 @@ def tally(
         table[index, 1] = (mine & ((outcome == LOST) | (outcome == REFUSED))).sum()
         table[index, 2] = len(served)
         table[index, 3] = served[ceil(share * len(served)) - 1] if len(served) else nan
-        table[index, 4] = served.mean() if len(served) else nan
+        table[index, 4] = served.astype(np.float64).mean() if len(served) else nan
     return table

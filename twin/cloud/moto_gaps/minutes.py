@@ -51,7 +51,7 @@ class Bucket:
         if name == "SampleCount":
             return float(len(self.values))
         if name == "Average":
-            return float(self.values.mean())
+            return float(np.cumsum(self.values)[-1] / len(self.values))  # in order, as the plant adds them
         if name == "Minimum":
             return float(self.values[0])
         if name == "Maximum":
