@@ -11,6 +11,8 @@ LATE_SECONDS: Final = 120
 MINUTE_SECONDS: Final = 60
 # A sum that first shows a part of itself is complete so much later.
 PARTIAL_SECONDS: Final = 300
+# An average is told so exactly that the order in which it was summed does not show.
+AVERAGE_DIGITS: Final = 9
 
 Which = Literal["requests", "all"]
 REQUESTS: Final = frozenset(

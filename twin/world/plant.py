@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import Minute
+from twin.world.metrics import AVERAGE_DIGITS
 from twin.world.nodes import Node, Nodes
 from twin.world.queues import (
     NO_TARGET,
@@ -267,7 +268,7 @@ def count_minute(fleet: Fleet, nodes: Nodes, at: int, served: Sequence[Served]) 
             errors=lost or None,
             latency_seconds=None if isnan(latency) else latency,
             samples=samples or None,
-            mean_seconds=None if isnan(mean) else mean,
+            mean_seconds=None if isnan(mean) else round(mean, AVERAGE_DIGITS),
             healthy_hosts=float(sum(hosts)) if hosts else None,
         )
     return MinuteCounts(

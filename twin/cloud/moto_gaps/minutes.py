@@ -12,6 +12,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from twin.world.metrics import AVERAGE_DIGITS
+
 MINUTE: Final = 60
 PERCENTILE: Final = re.compile(r"p(\d{1,2}(\.\d{1,10})?|100)")
 # Nothing steers by yesterday's metrics; older minutes would only fill memory in a long replay.
@@ -51,7 +53,7 @@ class Bucket:
         if name == "SampleCount":
             return float(len(self.values))
         if name == "Average":
-            return float(np.cumsum(self.values)[-1] / len(self.values))  # in order, as the plant adds them
+            return round(float(self.values.mean()), AVERAGE_DIGITS)
         if name == "Minimum":
             return float(self.values[0])
         if name == "Maximum":
