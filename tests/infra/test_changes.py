@@ -103,7 +103,7 @@ def test_adding_a_unit_adds_what_is_the_units_alone(without_one_unit: Template, 
     """A target group, a node group and its launch template, its manifests, its alarms; nothing goes."""
     changes = change_set(without_one_unit, before)
     assert counted(changes.added) == {
-        "AWS::CloudWatch::Alarm": 2,
+        "AWS::CloudWatch::Alarm": 3,
         "AWS::EC2::LaunchTemplate": 1,
         "AWS::EKS::Nodegroup": 1,
         "AWS::ElasticLoadBalancingV2::TargetGroup": 1,
@@ -135,7 +135,7 @@ def test_removing_a_unit_releases_it_first(without_one_unit: Template, before: T
     """Its parts go; the release is updated before CloudFormation deletes anything."""
     changes = change_set(before, without_one_unit)
     assert counted(changes.removed) == {
-        "AWS::CloudWatch::Alarm": 2,
+        "AWS::CloudWatch::Alarm": 3,
         "AWS::EC2::LaunchTemplate": 1,
         "AWS::EKS::Nodegroup": 1,
         "AWS::ElasticLoadBalancingV2::TargetGroup": 1,
@@ -168,7 +168,7 @@ def test_a_spot_pool_shares_its_units_target_group(
     fleet = changed(description, lambda raw: raw["units"][3]["pools"].insert(0, spot))
     changes = change_set(before, deploy(fleet))
     assert counted(changes.added) == {
-        "AWS::CloudWatch::Alarm": 2,
+        "AWS::CloudWatch::Alarm": 3,
         "AWS::EC2::LaunchTemplate": 1,
         "AWS::EKS::Nodegroup": 1,
     }

@@ -27,7 +27,10 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A refusal as AWS words it, in one market or in both; {type}, {zone} and {subnet} stand for names."""
+    """A refusal as AWS words it, in one market or in both.
+
+    {type}, {zone}, {others} (the other zones) and {subnet} stand for names.
+    """
 
     text: str
     source: str
@@ -182,7 +185,7 @@ _ROWS: Final = (
                 "InsufficientInstanceCapacity - We currently do not have sufficient {type} capacity in the "
                 "Availability Zone you requested ({zone}). Our system will be working on provisioning "
                 "additional capacity. You can currently get {type} capacity by not specifying an "
-                "Availability Zone in your request or choosing us-east-1b, us-east-1c.",
+                "Availability Zone in your request or choosing {others}.",
                 _AUTO_SCALING,
                 "on-demand",
             ),
@@ -317,7 +320,7 @@ _ROWS: Final = (
             Example(
                 "Unsupported - Your requested instance type ({type}) is not supported in your requested "
                 "Availability Zone ({zone}). Please retry your request by not specifying an Availability "
-                "Zone or choosing us-east-1b, us-east-1c.",
+                "Zone or choosing {others}.",
                 _EC2_ERRORS,
             ),
             Example(

@@ -140,14 +140,15 @@ def refused(**shown: str) -> Evidence:
         "StatusCode": "Failed",
         **shown,
     }
-    (found,) = answered(
+    found: tuple[Evidence, ...] = answered(
         "autoscaling",
         "describe_scaling_activities",
         {"Activities": [activity]},
         {"AutoScalingGroupName": "eks-spot-nodes", "MaxRecords": ACTIVITIES_READ},
         lambda reader: reader.refusals(POOL, "eks-spot-nodes", NOON),
     )
-    return found
+    (evidence,) = found
+    return evidence
 
 
 @pytest.mark.parametrize(

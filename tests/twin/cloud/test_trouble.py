@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
+from control_lambda.core.metrics import Metric
 from control_lambda.fleet_file import load_fleet
 from twin.cloud.embedded import Cloud, start
 from twin.world.nodes import LAUNCH, REBALANCE, ZONES
@@ -69,7 +70,7 @@ class Account:
         described = self.client("eks").describe_nodegroup(clusterName=self.cluster, nodegroupName=POOL)
         return described["nodegroup"]
 
-    def sums(self, metric: str, statistic: str = "Sum") -> list[float]:
+    def sums(self, metric: Metric, statistic: str = "Sum") -> list[float]:
         """The unit's values of the metric that can be seen now, oldest first."""
         arn = json.loads(self.environment["UNITS"])[UNIT]["target_group_arn"]
         balancer = self.environment["LISTENER_ARN"].split("listener/")[1].rpartition("/")[0]
@@ -77,7 +78,7 @@ class Account:
         stat = {
             "Metric": {
                 "Namespace": names.LOAD_BALANCER_NAMESPACE,
-                "MetricName": metric,
+                "MetricName": metric.metric_name,
                 "Dimensions": [{"Name": key, "Value": value} for key, value in dimensions.items()],
             },
             "Period": 60,
@@ -257,10 +258,10 @@ def test_metrics_are_late_missing_and_partial_as_in_core(cloud: Cloud) -> None:
     )
     account.live(7)
     shown = account.world.minutes_visible(UNIT)
-    assert account.sums(names.REQUEST_COUNT) == [minute.requests for minute in shown if minute.requests]
-    assert account.sums(names.REQUEST_COUNT) == [300, 300, 75]
+    assert account.sums(Metric.REQUEST_COUNT) == [minute.requests for minute in shown if minute.requests]
+    assert account.sums(Metric.REQUEST_COUNT) == [300, 300, 75]
     samples = [minute.samples for minute in shown if minute.samples]
-    assert account.sums(names.TARGET_RESPONSE_TIME, "SampleCount") == samples
+    assert account.sums(Metric.TARGET_RESPONSE_TIME, "SampleCount") == samples
     latency = [minute.latency_seconds for minute in shown if minute.latency_seconds]
-    assert account.sums(names.TARGET_RESPONSE_TIME, "p95") == pytest.approx(latency)
-    assert account.sums(names.HEALTHY_HOST_COUNT, "Maximum") == [6] * 4
+    assert account.sums(Metric.TARGET_RESPONSE_TIME, "p95") == pytest.approx(latency)
+    assert account.sums(Metric.HEALTHY_HOST_COUNT, "Maximum") == [6] * 4

@@ -7,6 +7,8 @@ import pytest
 
 from control_lambda.core.fleet import Fleet
 from control_lambda.core.model import EvidenceKind
+from control_lambda.core.reasons import Skip
+from control_lambda.core.record import Answer, Skipped
 from control_lambda.fleet_file import load_fleet
 from twin.world.metrics import LATE_SECONDS
 from twin.world.node import UNHEALTHY_SECONDS, WAIT_SECONDS, Node
@@ -424,20 +426,21 @@ def test_a_killed_tick_dies_after_its_nth_write() -> None:
     made = world({"at": 0, "minutes": 1, "what": "killed", "after_write": 2})
     made.begin_minute()
     writes: list[int] = []
+    answer = Skipped(Skip.LEASE_HELD.told())
 
-    def tick() -> dict[str, object]:
+    def tick() -> Answer:
         for number in range(5):
             writes.append(number)
             made.strikes.wrote()
-        return {}
+        return answer
 
     for _ in range(2):
-        assert made.strikes.run(tick) == {"skipped": "killed: the function died after write 2"}
+        assert made.strikes.run(tick) == Skipped("killed: the function died after write 2")
     assert writes == [0, 1, 0, 1]
     assert not issubclass(KilledError, Exception)
     made.end_minute()
     made.begin_minute()
-    assert made.strikes.run(tick) == {}
+    assert made.strikes.run(tick) is answer
 
 
 def test_a_price_feed_may_say_anything_and_the_bill_stays() -> None:

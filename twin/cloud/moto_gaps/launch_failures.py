@@ -30,7 +30,9 @@ def status_message(deployment: Deployment, refused: Refused) -> str:
     market = "Spot" if pool.market == "spot" else "On-Demand"
     instance_type = deployment.fleet.unit_of[refused.pool].instance_type
     zone = refused.zone or ZONES[0]
-    text = REFUSAL_KINDS[refused.kind].text(pool.market).format(type=instance_type, zone=zone, subnet=SUBNET)
+    others = ", ".join(other for other in ZONES if other != zone)
+    names = {"type": instance_type, "zone": zone, "others": others, "subnet": SUBNET}
+    text = REFUSAL_KINDS[refused.kind].text(pool.market).format_map(names)
     return f"Could not launch {market} Instances. {text} Launching EC2 instance failed."
 
 

@@ -12,7 +12,7 @@ from control_lambda.core.plan import sizes
 from control_lambda.core.plan.planner import Plan
 from control_lambda.core.plan.staffing import carried_table
 from control_lambda.core.supply.refusals import forget_proven, remember
-from control_lambda.core.supply.supply import Supply, supplies_of
+from control_lambda.core.supply.supply import Supply, cost_per_hour, supplies_of
 from tests.control_lambda.core.examples import NOON, fleet, group, unit
 
 FLEET = fleet(unit("cheap", price=0.5), unit("dear", price=2.0), budget_usd_per_hour=8.4)
@@ -165,11 +165,11 @@ def test_a_budget_full_of_dear_nodes_ends_at_the_cheapest_plan(seed: int) -> Non
         supplies = world.supplies()
         plan = sizes.target(supplies, tables, steered, demand, 0.0)
         chosen = sizes.desired(supplies, plan, tables, steered, demand)
-        assert sizes.cost_per_hour(supplies, chosen) <= steered.budget_usd_per_hour + 1e-9
+        assert cost_per_hour(supplies, chosen) <= steered.budget_usd_per_hour + 1e-9
         world.ask(chosen)
 
     supplies = world.supplies()
     cheapest = sizes.unconstrained_plan(supplies, tables, steered, demand)
     premium = max(sizes.start_premium(supply) for supply in supplies)
     assert sizes.carried(supplies, world.ready, tables) >= min(demand, cheapest.carried_rpm) - 0.1
-    assert sizes.cost_per_hour(supplies, world.ready) <= cheapest.cost_usd_per_hour * (1 + premium) + 1e-9
+    assert cost_per_hour(supplies, world.ready) <= cheapest.cost_usd_per_hour * (1 + premium) + 1e-9

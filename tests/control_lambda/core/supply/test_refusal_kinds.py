@@ -49,7 +49,9 @@ def test_the_runbook_has_no_heading_of_a_kind_that_is_gone() -> None:
 )
 def test_a_refused_launch_is_what_its_text_says(kind: EvidenceKind, example: Example) -> None:
     """Only real shortage is shortage: EKS's issue code is the same for all of these."""
-    text = example.text.format(type="g5.xlarge", zone="us-east-1a", subnet="subnet-1")
+    text = example.text.format(
+        type="g5.xlarge", zone="us-east-1a", others="us-east-1b, us-east-1c", subnet="subnet-1"
+    )
     assert kind_of_refusal(text) is kind
     assert kind_of_refusal(text.upper(), "AsgInstanceLaunchFailures") is kind
     assert example.source
