@@ -116,7 +116,6 @@ def test_servers_that_queue_are_another_world(tmp_path: Path) -> None:
         assert servers in (out / "report.html").read_text()
     refusing, queueing = summaries
     assert refusing["p99_seconds"] < 2.5 < queueing["p99_seconds"]
-    assert refusing["failed"] > queueing["failed"]
 
 
 def test_every_kind_of_trouble_is_listed_with_a_line_that_can_be_copied(
