@@ -8,6 +8,7 @@ import pytest
 
 from control_lambda import handler
 from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS
+from control_lambda.aws.nodes import REBALANCE
 from control_lambda.trigger import iso_time
 from tests.control_lambda.fake_world import Record, as_json
 from twin.steering.aws import AwsSteering
@@ -93,9 +94,14 @@ class Site:
         for _ in range(LONGEST_SETTLING):
             record = self.minute()
             known = record["demand_rpm"] == pytest.approx(RPM, rel=0.05)
-            if known and self.sizes() == SETTLED and not (record["writes"] or record["failures"]):
+            quiet = not (record["writes"] or record["failures"])
+            if known and self.sizes() == SETTLED and quiet and self.rebalancing_is_suspended():
                 return
         raise AssertionError(f"not settled: {record}")
+
+    def rebalancing_is_suspended(self) -> bool:
+        """Whether the loop has suspended it in every group, as it does in its second tick."""
+        return all(self.world.nodes.suspension(pool.name, REBALANCE) for pool in self.world.fleet.pools)
 
     def lost_minute(self) -> None:
         """One minute without its tick."""
