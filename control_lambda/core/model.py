@@ -305,7 +305,8 @@ class ServiceMemory:
 class Idleness:
     """Since when nothing at all has come (0: something does), and the nodes kept until `at`.
 
-    `run` counts the empty minutes up to `minute`, the last one known; `share` of those before were empty.
+    `run` counts the empty minutes up to `minute`, the last one known; `longest` is the longest run before,
+    faded over a day.
     """
 
     since: float = 0.0
@@ -313,7 +314,7 @@ class Idleness:
     at: float = 0.0
     minute: int = 0
     run: int = 0
-    share: float = 0.0
+    longest: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

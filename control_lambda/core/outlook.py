@@ -212,7 +212,8 @@ def _learn(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> Stat
 
 def _count(snapshot: Snapshot, state: State, fleet: Fleet, horizon: int) -> State:
     """The state with what came, as far as it is known by now."""
-    shown = counts.counted_minutes(snapshot, _shares(snapshot, state, fleet))
+    often_empty = idle.often_empty(state.idle)
+    shown = counts.counted_minutes(snapshot, _shares(snapshot, state, fleet), often_empty=often_empty)
     memory = counts.settle(state.counts, shown, snapshot.at)
     final = counts.settled(shown, snapshot.at)
     settled = observe(state.settled, final, horizon)

@@ -27,12 +27,15 @@ LEAST_GROWTH: Final = 1.05
 MOST_GROWTH: Final = 10.0
 
 
-def counted_minutes(snapshot: Snapshot, shares: Mapping[str, float]) -> dict[int, float]:
+def counted_minutes(
+    snapshot: Snapshot, shares: Mapping[str, float], *, often_empty: bool = False
+) -> dict[int, float]:
     """Requests of each minute that is known, keyed by its start: all that came, with a target or without.
 
     `shares` are the units' shares of traffic (empty: not known, as with a router that chooses by itself).
     What a unit did not count is taken from the responses timed in the same minute; or, where it should have
-    had some by its share, from what the others counted.
+    had some by its share, from what the others counted. Where minutes are `often_empty`, one without any
+    count is taken to be so at once.
     """
     latest = snapshot.at - LATENESS_SECONDS - 60
     minutes: dict[int, dict[str, Minute]] = {start: {} for start in snapshot.untargeted if start <= latest}
@@ -40,8 +43,9 @@ def counted_minutes(snapshot: Snapshot, shares: Mapping[str, float]) -> dict[int
         for minute in shown:
             if minute.at <= latest:
                 minutes.setdefault(minute.at, {})[unit] = minute
+    sooner = ABSENT_MINUTES if often_empty else 0
     totals = (
-        (start, _total(units, snapshot.untargeted.get(start), shares, _age(start, snapshot.at)))
+        (start, _total(units, snapshot.untargeted.get(start), shares, _age(start, snapshot.at) + sooner))
         for start, units in sorted(minutes.items())
     )
     return {start: total for start, total in totals if total is not None}

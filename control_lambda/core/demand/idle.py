@@ -1,7 +1,8 @@
 """What a fleet keeps while nothing comes: zero demand is believed slowly, and given way to reversibly.
 
 Counts of nothing look like counts that are lost, and one metric pipeline brings them all. Where minutes
-without a request are ordinary, a run of them is zero demand only once it is longer than chance makes it.
+without a request are ordinary, a run of them is zero demand only once it is longer than those of the last
+day.
 """
 
 import math
@@ -16,10 +17,10 @@ HOLD_SECONDS: Final = 1800.0
 # Then at most a tenth of the nodes is given up every ten minutes: a mistake stays small for long.
 STEP_SECONDS: Final = 600.0
 STEP_SHARE: Final = 0.1
-# A run of empty minutes that is rarer than this is no chance.
-CHANCE: Final = 0.01
-# How often minutes are empty is learned over hours: nights differ from days.
-MEMORY_MINUTES: Final = 240.0
+# A run of empty minutes that is so many times as long as the longest known is no chance.
+UNUSUAL: Final = 2.0
+# The longest run fades over a day: nights are longer than days, and last night is what tonight is like.
+MEMORY_MINUTES: Final = 1440.0
 
 
 def learn(idle: Idleness, counts: Mapping[int, float], nodes: int, at: float) -> Idleness:
@@ -32,7 +33,7 @@ def learn(idle: Idleness, counts: Mapping[int, float], nodes: int, at: float) ->
     for minute in sorted(counts):
         if minute > idle.minute:
             idle = _after(idle, minute, empty=counts[minute] == 0)
-    if not _is_no_chance(idle):
+    if idle.run <= UNUSUAL * idle.longest:
         return replace(idle, since=0.0, nodes=0, at=0.0)
     if not idle.since:
         return replace(idle, since=at, nodes=nodes, at=at + HOLD_SECONDS)
@@ -42,19 +43,19 @@ def learn(idle: Idleness, counts: Mapping[int, float], nodes: int, at: float) ->
     return replace(idle, nodes=fewer, at=at + STEP_SECONDS)
 
 
+def often_empty(idle: Idleness) -> bool:
+    """Whether minutes without a request are so ordinary that one more is no news."""
+    return idle.longest >= 1
+
+
 def kept_nodes(idle: Idleness) -> int:
     """How many nodes the groups hold at least while nothing comes; 0 while something does."""
     return max(0, idle.nodes) if idle.since else 0
 
 
 def _after(idle: Idleness, minute: int, *, empty: bool) -> Idleness:
-    """The run of empty minutes so far; only what came before a run says how ordinary it is."""
+    """The run of empty minutes so far; what ends it makes it one of those known."""
     if empty:
         return replace(idle, minute=minute, run=idle.run + 1)
-    kept = math.exp(-(idle.run + 1) / MEMORY_MINUTES)
-    share = idle.share * kept + (idle.run / (idle.run + 1)) * (1 - kept)
-    return replace(idle, minute=minute, run=0, share=share)
-
-
-def _is_no_chance(idle: Idleness) -> bool:
-    return idle.run > 0 and idle.share**idle.run < CHANCE
+    faded = idle.longest * math.exp(-(idle.run + 1) / MEMORY_MINUTES)
+    return replace(idle, minute=minute, run=0, longest=max(float(idle.run), faded))

@@ -1,5 +1,7 @@
 """Zero demand is believed slowly, and given way to reversibly."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,10 +70,20 @@ def test_what_is_kept_never_grows_and_never_is_negative(nodes: int, minutes: int
 
 
 def test_where_empty_minutes_are_ordinary_a_few_of_them_are_no_zero_demand() -> None:
-    """Seven in a row happen once in a hundred times where every other minute is empty."""
+    """A run has to be longer than those of the last day, and by far."""
     memory = sparse(hours=24)
-    assert idle.kept_nodes(after(5, 5, memory)) == 0
-    assert idle.kept_nodes(after(9, 5, memory)) == 5
+    assert idle.often_empty(memory)
+    assert idle.kept_nodes(after(2, 5, memory)) == 0
+    assert idle.kept_nodes(after(3, 5, memory)) == 5
+
+
+def test_last_night_is_what_tonight_may_be_like() -> None:
+    """A run of twenty empty minutes leaves one of forty without notice, for about a day."""
+    memory = idle.learn(after(20, 5), {NOON + MINUTE * 20: 5.0}, 5, NOON + MINUTE * 20)
+    busy = Idleness(minute=memory.minute, longest=memory.longest)
+    quiet = replace(busy, run=39)
+    assert idle.kept_nodes(idle.learn(quiet, {memory.minute + 60: 0.0}, 5, NOON)) == 0
+    assert idle.kept_nodes(idle.learn(replace(busy, run=40), {memory.minute + 60: 0.0}, 5, NOON)) == 5
 
 
 def test_a_minute_is_counted_once() -> None:
