@@ -39,7 +39,7 @@ def decide(snapshot: Snapshot, state: State, fleet: Fleet) -> tuple[Decision, St
     plan = choose_plan(outlook, mode)
     wanted = choose_sizes(outlook, plan)
     traffic = choose_traffic(outlook, mode, wanted)
-    kept = keep_what_serves(outlook, wanted, traffic)
+    kept = within_members(outlook, keep_what_serves(outlook, wanted, traffic))
     rows = choose_class_weights(outlook, traffic, kept)
     leaving = choose_terminations(outlook, kept)
     swaps = rebalancing.choose(snapshot.pools, state.rebalancing)
@@ -136,6 +136,27 @@ def _leaving(outlook: Outlook, supply: Supply, wanted: int) -> Iterator[Terminat
     chosen = bool(supply.census.slow or supply.useless or supply.doomed) and 0 < surplus <= left
     first = replacing.leaving_first(supply.census, signals, surplus) if chosen else ()
     return replacing.terminations(supply.pool.name, supply.census, supply.doomed, first, decrements)
+
+
+def within_members(outlook: Outlook, sizes_of_use: Mapping[str, int]) -> dict[str, int]:
+    """The sizes, but no group with nodes of no use grows where nothing may: such a node makes place instead.
+
+    Nothing may grow while demand is stale, nor beyond the budget.
+    """
+    cost = cost_per_hour(outlook.supplies, sizes_of_use)
+    if not outlook.forecast.stale and cost <= outlook.fleet.budget_usd_per_hour:
+        return dict(sizes_of_use)
+    return {
+        supply.pool.name: min(sizes_of_use[supply.pool.name], _held_of_use(supply))
+        if supply.useless
+        else sizes_of_use[supply.pool.name]
+        for supply in outlook.supplies
+    }
+
+
+def _held_of_use(supply: Supply) -> int:
+    """How many nodes of use the group has room for as it is wanted now, within its owner's minimum."""
+    return max(supply.members - supply.useless, supply.desired, supply.pool.nodes.min - supply.useless)
 
 
 def _cheapest_carry(outlook: Outlook, needed: float) -> bool:
