@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
@@ -13,10 +14,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
 from containers.serving import page, png
-from containers.serving.backends.protocol import DeviceOutOfMemoryError
+from containers.serving.backends.protocol import ContentRefusedError, DeviceOutOfMemoryError
 from containers.serving.batching import Job
 from containers.serving.engine import Engine
-from containers.serving.errors import ApiError, error_body
+from containers.serving.errors import ApiError, error_body, too_late
 from containers.serving.middleware import BodyLimit, Draining
 from containers.serving.schema import ImageData, ImageRequest, ImageResponse, timeout_seconds
 
@@ -101,7 +102,7 @@ async def generate(engine: Engine, body: ImageRequest, request: Request) -> Imag
     try:
         limit = timeout_seconds(request.headers.get("X-Request-Timeout"), engine.settings.latency_seconds)
         jobs = engine.submit(body.pictures(engine.settings, engine.served), limit)
-        data = await _unless_client_leaves(request, _all_made(engine, jobs))
+        data = await _in_time(request, _all_made(engine, jobs), limit)
     except ClientLeftError:
         engine.telemetry.answered(CLIENT_LEFT)
         raise
@@ -120,7 +121,7 @@ async def _all_made(engine: Engine, jobs: Sequence[Job]) -> list[ImageData]:
         return list(await asyncio.gather(*(_made(engine, job) for job in jobs)))
     finally:
         for job in jobs:
-            job.future.cancel()  # of what is not on the device yet; nothing for the others
+            job.future.cancel()  # it leaves the queue, or the device between two steps
 
 
 async def _made(engine: Engine, job: Job) -> ImageData:
@@ -136,17 +137,23 @@ def _encoded(engine: Engine, job: Job, image: Any) -> str:
     return base64.b64encode(file).decode("ascii")
 
 
-async def _unless_client_leaves(
-    request: Request, work: Coroutine[Any, Any, list[ImageData]]
+async def _in_time(
+    request: Request, work: Coroutine[Any, Any, list[ImageData]], limit_seconds: float
 ) -> list[ImageData]:
-    """The work's result; when the client leaves first, the work is cancelled and ClientLeftError raised."""
+    """The work's result, unless something ends it before: the work is cancelled then.
+
+    Raises:
+        ClientLeftError: the client left.
+        ApiError: 504, `limit_seconds` have passed.
+    """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_client_left(request))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError
-        return working.result()
+        timeout = None if math.isinf(limit_seconds) else limit_seconds
+        await asyncio.wait({working, leaving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientLeftError if leaving.done() else too_late()
     finally:
         working.cancel()
         leaving.cancel()
@@ -162,6 +169,8 @@ def _in_clients_terms(error: Exception) -> ApiError:
         return error
     if isinstance(error, DeviceOutOfMemoryError):
         return ApiError(503, "the device has not enough memory for this picture", code="out_of_memory")
+    if isinstance(error, ContentRefusedError):
+        return ApiError(400, "the safety checker refuses the picture", code="content_policy_violation")
     return ApiError(500, "the device failed to make the picture", code="device_error")
 
 

@@ -32,11 +32,36 @@ class Job:
     """When it is of no more use; `time.monotonic()`, infinite where there is no deadline."""
     queued_at: float = field(default_factory=time.monotonic)
     future: Future[Made] = field(default_factory=Future)
+    """Pending until it has its outcome, so that it can be cancelled while the device works on it."""
+    preview_after: frozenset[int] = frozenset()
+    """The steps after which it wants to be seen."""
+    on_preview: Callable[[Image], None] = field(default=lambda _: None)
+    """Called with each preview, in the device's thread."""
 
     @property
     def work(self) -> Work:
         """What it shares with the others of its batch."""
         return self.picture.work
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return time.monotonic() > self.deadline
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.future.cancelled() and not self.is_late
+
+    def succeed(self, made: Made) -> None:
+        """Answer with the picture, unless nobody waits any more."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(made)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless nobody waits any more."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
 class JobQueue:

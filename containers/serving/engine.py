@@ -47,11 +47,12 @@ class Engine:
     def stop(self) -> None:
         """Finish what waits, end the device's thread, and write the last metrics.
 
-        A model that is still being loaded is left alone: nobody waits for it, and it may take minutes.
+        A model that is still being loaded is left alone: nobody waits for it, and it may take minutes. So is
+        a batch that is overdue: it may never end, and the process has to.
         """
         self._queue.close()
-        if not self.health.is_preparing:
-            self.worker.join()
+        if not self.health.is_preparing and not self.health.overdue_seconds:
+            self.worker.join(self.settings.grace_seconds)
         self.telemetry.flush()
 
     def submit(self, pictures: Sequence[Picture], timeout_seconds: float) -> list[Job]:

@@ -39,6 +39,11 @@ def error_body(status: int, message: str, *, code: str, param: str | None = None
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
+def too_late() -> ApiError:
+    """The deadline passed before the picture was made: 504, since something was tried."""
+    return ApiError(504, "the deadline passed before the picture was made", code="deadline_exceeded")
+
+
 def overloaded(message: str, retry_after_seconds: float, code: str = "overloaded") -> ApiError:
     """A refusal for now: 503 with Retry-After."""
     return ApiError(503, message, code=code, retry_after_seconds=retry_after_seconds)

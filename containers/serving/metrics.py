@@ -79,7 +79,7 @@ class Telemetry:
         self._put("BatchSize", MetricUnit.Count, pictures)
 
     def device_error(self, kind: str) -> None:
-        """The device failed a batch: `out_of_memory` or `device`."""
+        """The device failed a batch: `out_of_memory`, `invalid_picture` or `device`."""
         self._device_errors.labels(kind).inc()
         self._add("DeviceErrors")
 

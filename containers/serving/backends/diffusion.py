@@ -1,23 +1,28 @@
 """What all backends share: loading a diffusers pipeline, and making pictures with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from diffusers import AutoPipelineForText2Image
 from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
 
 from containers.serving.backends.protocol import (
+    ContentRefusedError,
     DeviceError,
     DeviceOutOfMemoryError,
+    InvalidPictureError,
+    OnStep,
     Picture,
     Served,
     Shape,
     Work,
+    ignore_step,
 )
 from containers.serving.noise import generators, initial_noise
 from containers.serving.settings import Settings
@@ -33,6 +38,10 @@ _MEMORY_TEXTS: Final = (
 )
 
 
+# Pictures, channels, height, width.
+_DIMENSIONS_OF_LATENTS: Final = 4
+
+
 class PipelineBackend:
     """`protocol.Backend` around a pipeline that stands ready on its device."""
 
@@ -41,19 +50,19 @@ class PipelineBackend:
         self.batch_sizes = tuple(batch_sizes)
         self._pipeline = pipeline
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures; see the protocol."""
-        return render(self._pipeline, pictures)
+        return render(self._pipeline, pictures, on_step)
 
 
 class StaticBackend(PipelineBackend):
     """One that was compiled for a few batch sizes: a batch is filled up to the next of them."""
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, and some more that nobody sees."""
         size = next(size for size in self.batch_sizes if size >= len(pictures))
         filled = [*pictures, *[pictures[-1]] * (size - len(pictures))]
-        return super().generate(filled)[: len(pictures)]
+        return super().generate(filled, on_step)[: len(pictures)]
 
 
 def load_pipeline(settings: Settings, directory: Path, dtype: torch.dtype) -> Any:
@@ -93,17 +102,44 @@ def compiled_for(settings: Settings, shapes: tuple[Shape, ...]) -> Served:
     return Served(shapes, Work(shapes[0], settings.steps, settings.guidance_scale).is_guided)
 
 
-def render(pipeline: Any, pictures: Sequence[Picture]) -> list[Image]:
+def render(pipeline: Any, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
     """Make the pictures in one call of the pipeline; they share their `work`.
 
     Raises:
-        DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short.
+        DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short,
+            `InvalidPictureError` when what it made is not finite.
+        ContentRefusedError: when the pipeline's safety checker refuses one of them.
     """
     taken = signature(pipeline.__call__).parameters
-    arguments = _arguments(pipeline, pictures)
+    arguments = _arguments(pipeline, pictures) | {"callback_on_step_end": _step_callback(on_step)}
     with device_errors():
         answer = pipeline(**{name: value for name, value in arguments.items() if name in taken})
-    return list(answer.images)
+    if any(getattr(answer, "nsfw_content_detected", None) or ()):
+        raise ContentRefusedError("the safety checker refuses the picture")
+    if not np.isfinite(answer.images).all():
+        raise InvalidPictureError("the device made numbers that are not finite")
+    return list(pipeline.image_processor.numpy_to_pil(answer.images))
+
+
+def _step_callback(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]:
+    """`on_step` as diffusers calls it, with its own count of steps from 0 and the latents."""
+
+    def callback(pipeline: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        on_step(step + 1, lambda: _preview(pipeline, tensors["latents"]))
+        return tensors
+
+    return callback
+
+
+def _preview(pipeline: Any, latents: torch.Tensor) -> list[Image]:
+    """The pictures as they are between two steps; none where the latents are not a VAE's plain ones."""
+    if latents.ndim != _DIMENSIONS_OF_LATENTS:
+        return []
+    config = pipeline.vae.config
+    plain = latents / config.scaling_factor + (getattr(config, "shift_factor", None) or 0.0)
+    with torch.no_grad():
+        decoded = pipeline.vae.decode(plain.to(pipeline.vae.dtype), return_dict=False)[0]
+    return list(pipeline.image_processor.postprocess(decoded, output_type="pil"))
 
 
 def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -117,7 +153,7 @@ def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
         "height": work.shape.height,
         "num_inference_steps": work.steps,
         "guidance_scale": work.guidance_scale,
-        "output_type": "pil",
+        "output_type": "np",
     }
     if work.has_negative_prompt:
         arguments["negative_prompt"] = [picture.negative_prompt for picture in pictures]

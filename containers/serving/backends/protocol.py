@@ -1,7 +1,7 @@
 """What the server asks of a backend, and how a backend says that it failed."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, Self
 
@@ -68,7 +68,29 @@ class DeviceError(RuntimeError):
 
 
 class DeviceOutOfMemoryError(DeviceError):
-    """The device has not enough memory for this batch; the device itself is well."""
+    """The device has not enough memory for this batch; for a smaller one it may."""
+
+
+class InvalidPictureError(DeviceError):
+    """The device made no picture of what it was given: numbers that are not finite, or a single colour."""
+
+
+class ContentRefusedError(Exception):
+    """The model's safety checker does not let a picture out."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the batch any more: it ended between two steps."""
+
+
+Preview = Callable[[], Sequence[Image]]
+# Called after each denoising step with how many are done, and what decodes the pictures as they are then
+# (empty where the backend can't). What it raises ends the batch.
+OnStep = Callable[[int, Preview], None]
+
+
+def ignore_step(_done: int, _preview: Preview) -> None:
+    """The `OnStep` of who waits for the pictures alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +114,10 @@ class Backend(Protocol):
     def batch_sizes(self) -> Sequence[int]:
         """The batch sizes that differ in how they run, ascending; every number up to the last is taken."""
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, which share their `work`, in order; at most the largest batch size.
 
         Raises:
             DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short.
+            ContentRefusedError: when the safety checker refuses one of them.
         """

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from PIL.Image import Image
 
 from containers.serving.app import create_app
-from containers.serving.backends.protocol import Picture
+from containers.serving.backends.protocol import OnStep, Picture, ignore_step
 from containers.serving.engine import Engine
 from containers.serving.server import make_server, serve
 from containers.serving.settings import Settings
@@ -22,10 +22,10 @@ BATCH_SECONDS = 0.1
 class PacedBackend(FakeBackend):
     """Every batch takes its time."""
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, slowly."""
         time.sleep(BATCH_SECONDS)
-        return super().generate(pictures)
+        return super().generate(pictures, on_step)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from containers.serving.backends.diffusion import (
     PipelineBackend,
@@ -17,9 +18,13 @@ from containers.serving.backends.diffusion import (
     shapes_of,
 )
 from containers.serving.backends.protocol import (
+    AbandonedError,
+    ContentRefusedError,
     DeviceError,
     DeviceOutOfMemoryError,
+    InvalidPictureError,
     Picture,
+    Preview,
     Served,
     Shape,
     Work,
@@ -135,3 +140,36 @@ def test_any_other_runtime_error_is_the_devices() -> None:
     with pytest.raises(DeviceError, match="illegal memory access") as told, device_errors():
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     assert not isinstance(told.value, DeviceOutOfMemoryError)
+
+
+def test_what_is_not_finite_is_no_picture(tiny_directory: Path) -> None:
+    """Turned into bytes it would be black, and answered."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    pipeline.vae.decoder.conv_out.bias.data.fill_(torch.nan)
+    with pytest.raises(InvalidPictureError, match="not finite"):
+        render(pipeline, [Picture("a cat", "", 1, WORK)])
+
+
+def test_the_safety_checkers_verdict_is_told(tiny_directory: Path) -> None:
+    """Diffusers puts a black picture in place of what it refuses."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    pipeline.run_safety_checker = lambda image, *_: (image * 0, [True])
+    with pytest.raises(ContentRefusedError):
+        render(pipeline, [Picture("a cat", "", 1, WORK)])
+
+
+def test_a_batch_can_be_ended_and_seen_between_steps(tiny_directory: Path) -> None:
+    """What `on_step` raises ends it; the preview after the last step is the picture."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    seen: list[Image.Image] = []
+
+    def look(done: int, preview: Preview) -> None:
+        seen.extend(preview())
+        if done == WORK.steps and len(seen) > WORK.steps:
+            raise AbandonedError
+
+    picture = Picture("a cat", "", 1, WORK)
+    (made,) = render(pipeline, [picture], look)
+    assert np.abs(np.asarray(seen[-1], np.int16) - np.asarray(made, np.int16)).max() <= 1
+    with pytest.raises(AbandonedError):
+        render(pipeline, [picture], look)
