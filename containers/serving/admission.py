@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from statistics import median_low
 from typing import Final
 
-from containers.serving.backends.protocol import Shape, Work
+from containers.serving.backends.protocol import Kind, Shape, Work
 from containers.serving.deadline import fits
 from containers.serving.errors import overloaded
 
@@ -28,6 +28,7 @@ class _Class:
     shape: Shape
     steps: int
     guided: bool
+    kind: Kind
     batch_size: int
 
     @property
@@ -81,7 +82,7 @@ class ServiceTimes:
 
 
 def _class_of(work: Work, batch_size: int) -> _Class:
-    return _Class(work.shape, work.steps, work.is_guided, batch_size)
+    return _Class(work.shape, work.denoising_steps, work.is_guided, work.kind, batch_size)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,16 @@ class Made:
     image: Image
     queue_seconds: float
     inference_seconds: float
+    cut: tuple[str, ...] = ()
+    """The texts of which the model read only the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previews:
+    """When a picture wants to be seen unfinished, and who takes it, called in the device's thread."""
+
+    after: frozenset[int]
+    show: Callable[[Image], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -33,15 +43,16 @@ class Job:
     queued_at: float = field(default_factory=time.monotonic)
     future: Future[Made] = field(default_factory=Future)
     """Pending until it has its outcome, so that it can be cancelled while the device works on it."""
-    preview_after: frozenset[int] = frozenset()
-    """The steps after which it wants to be seen."""
-    on_preview: Callable[[Image], None] = field(default=lambda _: None)
-    """Called with each preview, in the device's thread."""
+    previews: Previews | None = None
 
     @property
     def work(self) -> Work:
         """What it shares with the others of its batch."""
         return self.picture.work
+
+    def wants_to_be_seen(self, done: int) -> bool:
+        """Whether it wants a preview after so many steps."""
+        return self.previews is not None and done in self.previews.after and self.is_wanted
 
     @property
     def is_late(self) -> bool:

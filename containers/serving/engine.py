@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from containers.serving.admission import Admission, ServiceTimes
 from containers.serving.backends.protocol import Backend, Picture, Served
-from containers.serving.batching import Job, JobQueue
+from containers.serving.batching import Job, JobQueue, Previews
 from containers.serving.errors import overloaded
 from containers.serving.health import Health
 from containers.serving.metrics import Telemetry
@@ -55,7 +55,9 @@ class Engine:
             self.worker.join(self.settings.grace_seconds)
         self.telemetry.flush()
 
-    def submit(self, pictures: Sequence[Picture], timeout_seconds: float) -> list[Job]:
+    def submit(
+        self, pictures: Sequence[Picture], timeout_seconds: float, previews: Previews | None = None
+    ) -> list[Job]:
         """Queue the pictures of one request, which share their work.
 
         Raises:
@@ -65,6 +67,6 @@ class Engine:
         self.telemetry.queue_depth(len(backlog.waiting))
         self._admission.admit(pictures[0].work, len(pictures), backlog, timeout_seconds)
         deadline = time.monotonic() + timeout_seconds
-        jobs = [Job(picture, deadline) for picture in pictures]
+        jobs = [Job(picture, deadline, previews=previews) for picture in pictures]
         self._queue.put(jobs)
         return jobs

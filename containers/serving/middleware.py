@@ -11,6 +11,9 @@ from containers.serving.errors import ApiError
 
 # Two prompts of the longest allowed length, every character escaped, fit four times over.
 BODY_LIMIT_BYTES: Final = 131_072
+# Where a form brings a picture and a mask.
+UPLOAD_LIMIT_BYTES: Final = 16_777_216
+_UPLOAD_PATHS: Final = ("/v1/images/edits", "/v1/images/variations")
 
 
 class BodyLimit:
@@ -24,10 +27,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = UPLOAD_LIMIT_BYTES if scope["path"] in _UPLOAD_PATHS else BODY_LIMIT_BYTES
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > BODY_LIMIT_BYTES:
-            error = _too_large()
-            await JSONResponse(error.body, error.status_code)(scope, receive, send)
+        if announced.isdecimal() and int(announced) > limit:
+            error = _too_large(limit)
+            await JSONResponse(error.body, error.status_code, headers=error.headers)(scope, receive, send)
             return
         seen = 0
 
@@ -35,8 +39,8 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            if seen > BODY_LIMIT_BYTES:
-                raise _too_large()
+            if seen > limit:
+                raise _too_large(limit)
             return message
 
         await self._app(scope, counted, send)
@@ -60,7 +64,5 @@ class Draining:
         await self._app(scope, receive, closing)
 
 
-def _too_large() -> ApiError:
-    return ApiError(
-        413, f"the body is too large; valid: at most {BODY_LIMIT_BYTES} bytes", code="body_too_large"
-    )
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the body is too large; valid: at most {limit} bytes", code="body_too_large")

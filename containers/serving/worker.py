@@ -132,6 +132,7 @@ class DeviceWorker(threading.Thread):
         """
         began = time.monotonic()
         try:
+            cut = [backend.cut(job.picture) for job in batch]
             images = self._generate(backend, batch)
         except AbandonedError:
             return []
@@ -144,8 +145,8 @@ class DeviceWorker(threading.Thread):
             return [error]
         seconds = time.monotonic() - began
         self._times.record(batch[0].work, len(batch), seconds)
-        for job, image in zip(batch, images, strict=True):
-            job.succeed(Made(image, began - job.queued_at, seconds))
+        for job, image, texts in zip(batch, images, cut, strict=True):
+            job.succeed(Made(image, began - job.queued_at, seconds, texts))
         return []
 
     def _generate(self, backend: Backend, batch: Sequence[Job]) -> list[Image]:
@@ -160,7 +161,9 @@ class DeviceWorker(threading.Thread):
         def on_step(done: int, preview: Preview) -> None:
             if not any(job.is_wanted for job in batch):
                 # Else a device that has become too slow for every deadline would never be known to be.
-                self._times.record(work, size, (time.monotonic() - began) * max(1.0, work.steps / done))
+                self._times.record(
+                    work, size, (time.monotonic() - began) * max(1.0, work.denoising_steps / done)
+                )
                 raise AbandonedError
             _show(batch, done, preview)
 
@@ -205,10 +208,10 @@ def _fail(batch: Sequence[Job], error: Exception) -> None:
 
 def _show(batch: Sequence[Job], done: int, preview: Preview) -> None:
     """Give the pictures, as they are, to those who want to see them after so many steps."""
-    if any(done in job.preview_after and job.is_wanted for job in batch):
+    if any(job.wants_to_be_seen(done) for job in batch):
         for job, image in zip(batch, preview(), strict=False):  # empty where the backend can't show them
-            if done in job.preview_after:
-                job.on_preview(image)
+            if job.previews is not None and job.wants_to_be_seen(done):
+                job.previews.show(image)
 
 
 def _kind(error: DeviceError) -> str:

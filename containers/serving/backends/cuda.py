@@ -4,7 +4,13 @@ from pathlib import Path
 
 import torch
 
-from containers.serving.backends.diffusion import PipelineBackend, load_pipeline, powers_of_two, shapes_of
+from containers.serving.backends.diffusion import (
+    PipelineBackend,
+    kinds_of,
+    load_pipeline,
+    powers_of_two,
+    shapes_of,
+)
 from containers.serving.backends.protocol import Served
 from containers.serving.settings import InvalidSettingsError, Settings
 
@@ -18,4 +24,5 @@ def load(settings: Settings, directory: Path) -> PipelineBackend:
     if not torch.cuda.is_available():
         raise InvalidSettingsError("environment: BACKEND: cuda, but no CUDA device is here; valid: cpu")
     pipeline = load_pipeline(settings, directory, torch.bfloat16).to("cuda")
-    return PipelineBackend(pipeline, Served(shapes_of(settings, pipeline)), powers_of_two(settings.max_batch))
+    served = Served(shapes_of(settings, pipeline), kinds=kinds_of(pipeline))
+    return PipelineBackend(pipeline, served, powers_of_two(settings.max_batch))

@@ -1,6 +1,6 @@
 """What all backends share: loading a diffusers pipeline, and making pictures with it."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from diffusers import AutoPipelineForText2Image
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, AutoPipelineForText2Image
 from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
 
@@ -17,6 +17,7 @@ from containers.serving.backends.protocol import (
     DeviceError,
     DeviceOutOfMemoryError,
     InvalidPictureError,
+    Kind,
     OnStep,
     Picture,
     Served,
@@ -38,6 +39,12 @@ _MEMORY_TEXTS: Final = (
 )
 
 
+# What makes pictures of each kind from the parts of a text-to-image pipeline.
+PIPELINES: Final[Mapping[Kind, Any]] = {
+    "image": AutoPipelineForImage2Image,
+    "inpaint": AutoPipelineForInpainting,
+}
+TOKENIZERS: Final = ("tokenizer", "tokenizer_2", "tokenizer_3")
 # Pictures, channels, height, width.
 _DIMENSIONS_OF_LATENTS: Final = 4
 
@@ -49,10 +56,19 @@ class PipelineBackend:
         self.served = served
         self.batch_sizes = tuple(batch_sizes)
         self._pipeline = pipeline
+        self._pipelines: dict[Kind, Any] = {"text": pipeline}
+
+    def cut(self, picture: Picture) -> tuple[str, ...]:
+        """Which texts every tokenizer of the pipeline cuts."""
+        texts = {"prompt": picture.prompt, "negative_prompt": picture.negative_prompt}
+        return tuple(name for name, text in texts.items() if is_cut(self._pipeline, text))
 
     def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures; see the protocol."""
-        return render(self._pipeline, pictures, on_step)
+        kind = pictures[0].work.kind
+        if kind not in self._pipelines:
+            self._pipelines[kind] = PIPELINES[kind].from_pipe(self._pipeline)  # shares the weights
+        return render(self._pipelines[kind], pictures, on_step)
 
 
 class StaticBackend(PipelineBackend):
@@ -90,6 +106,28 @@ def shapes_of(settings: Settings, pipeline: Any) -> tuple[Shape, ...]:
     sample = getattr(pipeline, "default_sample_size", None) or pipeline.unet.config.sample_size
     height, width = (sample, sample) if isinstance(sample, int) else sample
     return (Shape(width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor),)
+
+
+def kinds_of(pipeline: Any) -> frozenset[Kind]:
+    """What pictures can be made from: diffusers has a sibling of the pipeline for each kind, or none."""
+    return frozenset(kind for kind, auto in PIPELINES.items() if _has_sibling(auto, pipeline)) | {"text"}
+
+
+def _has_sibling(auto: Any, pipeline: Any) -> bool:
+    try:
+        auto.from_pipe(pipeline)
+    except ValueError:
+        return False
+    return True
+
+
+def is_cut(pipeline: Any, text: str) -> bool:
+    """Whether each of the pipeline's tokenizers reads only the beginning of the text."""
+    tokenizers = [found for name in TOKENIZERS if (found := getattr(pipeline, name, None)) is not None]
+    return bool(tokenizers) and all(
+        len(tokenizer(text, truncation=False, verbose=False).input_ids) > tokenizer.model_max_length
+        for tokenizer in tokenizers
+    )
 
 
 def powers_of_two(most: int) -> tuple[int, ...]:
@@ -145,9 +183,8 @@ def _preview(pipeline: Any, latents: torch.Tensor) -> list[Image]:
 def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
     work = pictures[0].work
     sources = generators([picture.seed for picture in pictures])
-    arguments = {
+    arguments: dict[str, Any] = {
         "prompt": [picture.prompt for picture in pictures],
-        "latents": initial_noise(pipeline, work.shape, sources).to(pipeline.device, pipeline.dtype),
         "generator": sources,
         "width": work.shape.width,
         "height": work.shape.height,
@@ -155,6 +192,14 @@ def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
         "guidance_scale": work.guidance_scale,
         "output_type": "np",
     }
+    if work.kind == "text":
+        noise = initial_noise(pipeline, work.shape, sources)
+        arguments["latents"] = noise.to(pipeline.device, pipeline.dtype)
+    else:
+        arguments["image"] = [picture.source for picture in pictures]
+        arguments["strength"] = work.strength
+    if work.kind == "inpaint":
+        arguments["mask_image"] = [picture.mask for picture in pictures]
     if work.has_negative_prompt:
         arguments["negative_prompt"] = [picture.negative_prompt for picture in pictures]
     return arguments

@@ -65,6 +65,10 @@ class TurnTakingBackend:
         self._direct: float | None = None
         self._ended = _Moment.now()
 
+    def cut(self, picture: Picture) -> tuple[str, ...]:
+        """As the backend around which this one is."""
+        return self._backend.cut(picture)
+
     def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, and begin or complete a turn."""
         is_full = self._turns.are_wanted and len(pictures) == self._batch

@@ -9,6 +9,7 @@ from containers.serving.backends.protocol import OnStep, Picture, Served, Shape,
 
 SMALL = Shape(64, 64)
 WIDE = Shape(128, 64)
+WORDS = 75
 
 
 class FakeBackend:
@@ -31,6 +32,10 @@ class FakeBackend:
         self._free.set()
         self.began = threading.Event()
         """Set as a batch begins."""
+
+    def cut(self, picture: Picture) -> tuple[str, ...]:
+        """It reads 75 words."""
+        return ("prompt",) if len(picture.prompt.split()) > WORDS else ()
 
     def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image.Image]:
         """One nearly plain picture for each, once the device is free."""

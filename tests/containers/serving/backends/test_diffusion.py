@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -173,3 +174,22 @@ def test_a_batch_can_be_ended_and_seen_between_steps(tiny_directory: Path) -> No
     assert np.abs(np.asarray(seen[-1], np.int16) - np.asarray(made, np.int16)).max() <= 1
     with pytest.raises(AbandonedError):
         render(pipeline, [picture], look)
+
+
+def test_a_picture_is_made_from_another_and_within_a_mask(cpu_backend: PipelineBackend) -> None:
+    """The pipeline's siblings share its weights; what the mask leaves out stays, more or less."""
+    assert cpu_backend.served.kinds == {"text", "image", "inpaint"}
+    source = Image.new("RGB", (64, 64), (200, 30, 30))
+    for kind, mask in (("image", None), ("inpaint", Image.new("L", (64, 64), 255))):
+        work = Work(SHAPE, 4, 5.0, kind=kind, strength=0.5)  # type: ignore[arg-type]  # a kind of the tuple
+        picture = Picture("a cat", "", 1, work, source, mask)
+        (first,) = cpu_backend.generate([picture])
+        (again, other) = cpu_backend.generate([picture, replace(picture, seed=2)])
+        assert np.abs(np.asarray(first, np.int16) - np.asarray(again, np.int16)).max() <= 1
+        assert np.abs(np.asarray(first, np.int16) - np.asarray(other, np.int16)).max() > 1
+
+
+def test_a_text_is_cut_where_the_tokenizer_ends(cpu_backend: PipelineBackend) -> None:
+    """CLIP reads 77 tokens, its two marks among them; here every letter is one."""
+    fits, longer = Picture("x" * 75, "", 1, WORK), Picture("x" * 76, "y" * 76, 1, WORK)
+    assert (cpu_backend.cut(fits), cpu_backend.cut(longer)) == ((), ("prompt", "negative_prompt"))
