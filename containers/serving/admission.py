@@ -67,6 +67,12 @@ class ServiceTimes:
             # Replaced, never changed: readers need no lock.
             self._known = {**self._known, key: _Measured((*kept, seconds), now)}
 
+    def snapshot(self) -> "ServiceTimes":
+        """What is known now, and stays as it is."""
+        copied = ServiceTimes(self._clock)
+        copied._known = self._known
+        return copied
+
     def estimate(self, work: Work, batch_size: int) -> float:
         """Seconds that a batch will take; 0 while nothing is known.
 

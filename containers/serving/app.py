@@ -19,6 +19,7 @@ from containers.serving.errors import ApiError, error_body, retry_headers
 from containers.serving.making import CLIENT_LEFT, ClientLeftError, Maker
 from containers.serving.middleware import BodyLimit, Draining
 from containers.serving.schema import ImageRequest, ImageResponse
+from containers.serving.slowness import SlownessReport
 from containers.serving.streaming import GENERATION, stream
 
 _METRICS_FLUSH_SECONDS: Final = 60.0
@@ -31,9 +32,11 @@ def create_app(engine: Engine) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        flushing = asyncio.create_task(_flush_metrics(engine))
+        slowness = SlownessReport(engine.worker.pace, engine.settings)
+        beside = [asyncio.create_task(_flush_metrics(engine)), asyncio.create_task(slowness.run())]
         yield
-        flushing.cancel()
+        for task in beside:
+            task.cancel()
         await asyncio.to_thread(engine.stop)
 
     # Its pages of documentation would load scripts from elsewhere; /openapi.json stays.

@@ -83,6 +83,10 @@ class Settings(BaseModel):
     fleet: str = "local"
     unit: str = "local"
     pool: str = "local"
+    service_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """What the unit's profile says that a picture takes; a server that is slower says so. None: never."""
+    host_ip: str = ""
+    """The node that this server runs on; empty: it never says so."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

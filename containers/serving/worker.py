@@ -27,6 +27,7 @@ from containers.serving.errors import too_late
 from containers.serving.health import Health
 from containers.serving.metrics import Telemetry
 from containers.serving.settings import InvalidSettingsError, Settings
+from containers.serving.slowness import Pace
 from containers.serving.warmup import sample, warm_up
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,8 @@ class DeviceWorker(threading.Thread):
         self._limits: dict[Shape, int] = {}
         self._current: tuple[Work, int, float] | None = None
         self._failed: Work | None = None
+        self.pace = Pace(settings.service_seconds)
+        self._as_warmed_up = times
 
     def batch_limit(self, work: Work) -> int:
         """How many pictures of this work are made at once: what paid at warm-up."""
@@ -98,6 +101,7 @@ class DeviceWorker(threading.Thread):
             self._limits[shape] = warm_up(
                 backend, self._usual(shape), self._times, self._settings.latency_seconds or math.inf
             )
+        self._as_warmed_up = self._times.snapshot()
         self._telemetry.prepared(loaded - began, time.monotonic() - loaded)
         self._health.warmed()
         log.info("ready: %s", ", ".join(f"{shape} in batches of {n}" for shape, n in self._limits.items()))
@@ -145,9 +149,17 @@ class DeviceWorker(threading.Thread):
             return [error]
         seconds = time.monotonic() - began
         self._times.record(batch[0].work, len(batch), seconds)
+        self._keep_pace(batch[0].work, len(batch), seconds)
         for job, image, texts in zip(batch, images, cut, strict=True):
             job.succeed(Made(image, began - job.queued_at, seconds, texts))
         return []
+
+    def _keep_pace(self, work: Work, size: int, seconds: float) -> None:
+        """What the usual picture alone would have taken: as much slower as this batch than at warm-up."""
+        usual = self._as_warmed_up.estimate(self._usual(self.served.shapes[0]), 1)
+        expected = self._as_warmed_up.estimate(work, size)
+        if expected > 0:
+            self.pace.add(usual * seconds / expected)
 
     def _generate(self, backend: Backend, batch: Sequence[Job]) -> list[Image]:
         """Make the pictures, and tell health and metrics how it went."""
