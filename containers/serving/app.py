@@ -17,7 +17,7 @@ from containers.serving.edits import add_edits
 from containers.serving.engine import Engine
 from containers.serving.errors import ApiError, error_body, retry_headers
 from containers.serving.making import CLIENT_LEFT, ClientLeftError, Maker
-from containers.serving.middleware import BodyLimit, Draining
+from containers.serving.middleware import AnyTarget, BodyLimit, Draining
 from containers.serving.schema import ImageRequest, ImageResponse
 from containers.serving.slowness import SlownessReport
 from containers.serving.streaming import GENERATION, stream
@@ -42,6 +42,7 @@ def create_app(engine: Engine) -> FastAPI:
     # Its pages of documentation would load scripts from elsewhere; /openapi.json stays.
     app = FastAPI(title="Fulcrum serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
+    app.add_middleware(AnyTarget)
     app.add_middleware(Draining, is_draining=lambda: engine.health.is_draining)
     maker = Maker(engine)
     _add_images(app, maker)
