@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -154,7 +154,7 @@ async def _in_time(request: Request, order: Order, work: Coroutine[Any, Any, Res
     """
     working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_client_left(request))
-    waiting: set[Awaitable[Any]] = {working, leaving}
+    waiting: set[asyncio.Future[Any]] = {working, leaving}
     try:
         await asyncio.wait(waiting, timeout=order.seconds_left, return_when=asyncio.FIRST_COMPLETED)
         if working.done():

@@ -4,10 +4,10 @@ import asyncio
 from io import BytesIO
 from typing import Final
 
-from fastapi import UploadFile
 from PIL import Image, ImageChops, ImageOps
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
+from starlette.datastructures import UploadFile
 
 from containers.serving.backends.protocol import Kind, Served, Shape
 from containers.serving.errors import ApiError
