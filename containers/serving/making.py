@@ -92,7 +92,7 @@ class Maker:
             raise self.failed(error) from error
         self.engine.telemetry.answered(200)
         data, cut = [each for each, _ in made], {name for _, texts in made for name in texts}
-        return self.response(order, data), headers(body, cut)
+        return self.response(order, data), headers(order, cut)
 
     def response(self, order: Order, data: list[ImageData]) -> ImageResponse:
         """The body of the answer."""
@@ -127,9 +127,13 @@ class Maker:
         return [(data, each.cut) for data, each in made]
 
 
-def headers(body: PictureRequest, cut: set[str]) -> dict[str, str]:
+def headers(order: Order, cut: set[str]) -> dict[str, str]:
     """What an answer says of its request: what was ignored, and which texts were cut."""
-    told = {"x-fulcrum-ignored": ", ".join(body.ignored), "x-fulcrum-truncated": ", ".join(sorted(cut))}
+    work = order.jobs[0].work
+    ignored = list(order.body.ignored)
+    if work.has_negative_prompt and not work.is_guided:
+        ignored.append("negative_prompt")
+    told = {"x-fulcrum-ignored": ", ".join(ignored), "x-fulcrum-truncated": ", ".join(sorted(cut))}
     return {name: value for name, value in told.items() if value}
 
 

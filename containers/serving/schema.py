@@ -110,6 +110,7 @@ class PictureRequest(BaseModel):
             ApiError: 400 naming the limit that is passed, 404 for a model that isn't served.
         """
         self._check_limits(settings)
+        self._check_is_taken(served)
         given = given or Given()
         work = self._work(settings, served, given.kind)
         first = random.randrange(LARGEST_SEED + 1) if self.seed is None else self.seed  # noqa: S311 - no secret
@@ -138,6 +139,18 @@ class PictureRequest(BaseModel):
                 code="limit_exceeded",
             )
         return work
+
+    def _check_is_taken(self, served: Served) -> None:
+        """Refuse what the model would drop silently."""
+        taken = {
+            "guidance_scale": served.takes_guidance or self.guidance_scale is None,
+            "negative_prompt": served.takes_negative_prompt or self.negative_prompt is None,
+        }
+        for name, is_taken in taken.items():
+            if not is_taken:
+                raise ApiError(
+                    400, f"{name}: the model served here takes none", param=name, code="not_supported"
+                )
 
     def _strength(self, steps: int) -> float:
         """At least so much that one step is run."""

@@ -48,7 +48,7 @@ def stream(
     except Exception as error:
         raise maker.failed(error) from error
     events = _events(maker, order, previews, subject)
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers(body, set()))
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers(order, set()))
 
 
 def preview_steps(steps: int, count: int) -> frozenset[int]:

@@ -12,6 +12,7 @@ from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting, Aut
 from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image
 
+from containers.serving.backends.families import check_is_served, family_of, takes_guidance
 from containers.serving.backends.protocol import (
     ContentRefusedError,
     DeviceError,
@@ -87,6 +88,7 @@ def load_pipeline(settings: Settings, directory: Path, dtype: torch.dtype) -> An
     Memory is saved where it costs no time (the VAE decodes a batch one by one), and with `low_memory`
     also where it does.
     """
+    check_is_served(directory, settings.model)
     diffusers_logging.disable_progress_bar()
     pipeline: Any = AutoPipelineForText2Image.from_pretrained(
         directory, dtype=dtype, local_files_only=True, use_safetensors=True
@@ -106,6 +108,16 @@ def shapes_of(settings: Settings, pipeline: Any) -> tuple[Shape, ...]:
     sample = getattr(pipeline, "default_sample_size", None) or pipeline.unet.config.sample_size
     height, width = (sample, sample) if isinstance(sample, int) else sample
     return (Shape(width * pipeline.vae_scale_factor, height * pipeline.vae_scale_factor),)
+
+
+def served_by(settings: Settings, pipeline: Any) -> Served:
+    """What a backend makes that runs the pipeline as it is."""
+    return Served(
+        shapes_of(settings, pipeline),
+        kinds=kinds_of(pipeline),
+        takes_guidance=takes_guidance(pipeline),
+        takes_negative_prompt=family_of(pipeline).takes_negative_prompt,
+    )
 
 
 def kinds_of(pipeline: Any) -> frozenset[Kind]:
@@ -149,7 +161,12 @@ def render(pipeline: Any, pictures: Sequence[Picture], on_step: OnStep = ignore_
         ContentRefusedError: when the pipeline's safety checker refuses one of them.
     """
     taken = signature(pipeline.__call__).parameters
-    arguments = _arguments(pipeline, pictures) | {"callback_on_step_end": _step_callback(on_step)}
+    arguments = _arguments(pipeline, pictures) | {
+        "callback_on_step_end": _step_callback(on_step),
+        "callback": _older_callback(pipeline, on_step),
+    }
+    if "callback_on_step_end" in taken:
+        del arguments["callback"]
     with device_errors():
         answer = pipeline(**{name: value for name, value in arguments.items() if name in taken})
     if any(getattr(answer, "nsfw_content_detected", None) or ()):
@@ -167,6 +184,11 @@ def _step_callback(on_step: OnStep) -> Callable[[Any, int, Any, dict[str, Any]],
         return tensors
 
     return callback
+
+
+def _older_callback(pipeline: Any, on_step: OnStep) -> Callable[[int, Any, torch.Tensor], None]:
+    """The same for pipelines that know the older way alone (PixArt)."""
+    return lambda step, _timestep, latents: on_step(step + 1, lambda: _preview(pipeline, latents))
 
 
 def _preview(pipeline: Any, latents: torch.Tensor) -> list[Image]:
@@ -191,6 +213,7 @@ def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
         "num_inference_steps": work.steps,
         "guidance_scale": work.guidance_scale,
         "output_type": "np",
+        "use_resolution_binning": False,  # PixArt and Sana would make another size and scale it
     }
     if work.kind == "text":
         noise = initial_noise(pipeline, work.shape, sources)
@@ -202,6 +225,9 @@ def _arguments(pipeline: Any, pictures: Sequence[Picture]) -> dict[str, Any]:
         arguments["mask_image"] = [picture.mask for picture in pictures]
     if work.has_negative_prompt:
         arguments["negative_prompt"] = [picture.negative_prompt for picture in pictures]
+    if family_of(pipeline).guidance == "true_cfg_scale":
+        arguments["true_cfg_scale"] = arguments.pop("guidance_scale")
+        arguments.setdefault("negative_prompt", [" "] * len(pictures))  # without one it would not be guided
     return arguments
 
 

@@ -119,6 +119,9 @@ class Served:
     """Compiled for work with guidance (True) or without (False); None: both will do."""
     kinds: frozenset[Kind] = frozenset({"text"})
     """What it can make pictures from."""
+    takes_guidance: bool = True
+    """Whether `guidance_scale` has an effect."""
+    takes_negative_prompt: bool = True
 
 
 class Backend(Protocol):

@@ -4,8 +4,10 @@ It starts in a second, where the real model needs its libraries, and stops as th
 """
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from PIL.Image import Image
 
@@ -19,11 +21,16 @@ from tests.containers.serving.fake_backend import FakeBackend
 BATCH_SECONDS = 0.1
 
 
+HANG: Final = "hang"
+
+
 class PacedBackend(FakeBackend):
-    """Every batch takes its time."""
+    """Every batch takes its time; the prompt `hang` takes for ever, as a kernel that is stuck."""
 
     def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, slowly."""
+        if any(picture.prompt == HANG for picture in pictures):
+            threading.Event().wait()
         time.sleep(BATCH_SECONDS)
         return super().generate(pictures, on_step)
 

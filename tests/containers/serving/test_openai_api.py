@@ -11,10 +11,10 @@ import pytest
 from moto import mock_aws
 from PIL import Image
 
-from containers.serving.backends.protocol import DeviceOutOfMemoryError
+from containers.serving.backends.protocol import DeviceOutOfMemoryError, Served
 from containers.serving.settings import Settings
 from tests.containers.serving.asking import PATH, ask
-from tests.containers.serving.fake_backend import WORDS, FakeBackend
+from tests.containers.serving.fake_backend import SMALL, WORDS, FakeBackend
 from tests.containers.serving.running import application
 
 
@@ -99,6 +99,18 @@ def test_what_means_nothing_here_is_accepted_and_told(client: httpx2.Client) -> 
     assert asked.headers["x-fulcrum-ignored"] == "quality, style, background, moderation"
     plain = ask(client, quality="standard", background="opaque", moderation="auto")
     assert "x-fulcrum-ignored" not in plain.headers
+
+
+def test_a_model_without_guidance_or_negative_prompts_drops_neither_silently(settings: Settings) -> None:
+    """400 where the model never takes them; a header where this request is not guided."""
+    distilled = FakeBackend(served=Served((SMALL,), takes_guidance=False, takes_negative_prompt=False))
+    with application(settings, distilled) as (_, client):
+        assert ask(client).status_code == 200
+        for asked in ({"guidance_scale": 3}, {"negative_prompt": "rain"}):
+            assert ask(client, **asked).json()["error"]["param"] == next(iter(asked))
+    with application(settings, FakeBackend()) as (_, client):
+        told = ask(client, negative_prompt="rain", guidance_scale=1).headers["x-fulcrum-ignored"]
+        assert told == "negative_prompt"
 
 
 def test_diffusers_word_for_the_steps_is_understood(client: httpx2.Client, backend: FakeBackend) -> None:

@@ -16,6 +16,7 @@ from containers.serving.backends.diffusion import (
     load_pipeline,
     powers_of_two,
     render,
+    served_by,
     shapes_of,
 )
 from containers.serving.backends.protocol import (
@@ -30,7 +31,7 @@ from containers.serving.backends.protocol import (
     Shape,
     Work,
 )
-from containers.serving.settings import Settings
+from containers.serving.settings import InvalidSettingsError, Settings
 from tests.containers.serving import families
 
 SHAPE = Shape(64, 64)
@@ -43,6 +44,10 @@ WORK = Work(SHAPE, 2, 5.0)
         (families.xl, "StableDiffusionXLPipeline"),
         (families.sd3, "StableDiffusion3Pipeline"),
         (families.flux, "FluxPipeline"),
+        (families.pixart, "PixArtSigmaPipeline"),
+        (families.sana, "SanaPipeline"),
+        (families.z_image, "ZImagePipeline"),
+        (families.qwen_image, "QwenImagePipeline"),
     ],
 )
 def test_every_family_is_served_through_the_same_call(
@@ -193,3 +198,33 @@ def test_a_text_is_cut_where_the_tokenizer_ends(cpu_backend: PipelineBackend) ->
     """CLIP reads 77 tokens, its two marks among them; here every letter is one."""
     fits, longer = Picture("x" * 75, "", 1, WORK), Picture("x" * 76, "y" * 76, 1, WORK)
     assert (cpu_backend.cut(fits), cpu_backend.cut(longer)) == ((), ("prompt", "negative_prompt"))
+
+
+def test_a_pipeline_that_is_not_in_the_table_is_refused_by_name(tmp_path: Path) -> None:
+    """Before anything is loaded; the message names it and what would be served."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
+    with pytest.raises(
+        InvalidSettingsError, match=r"is a StableVideoDiffusionPipeline; valid: FluxPipeline, "
+    ):
+        load_pipeline(Settings(), tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("family", "guided", "negative"),
+    [(families.xl, True, True), (families.flux, True, False), (families.qwen_image, True, True)],
+)
+def test_guidance_and_a_negative_prompt_change_the_picture_or_are_refused(
+    family: Callable[[], Any], tmp_path: Path, *, guided: bool, negative: bool
+) -> None:
+    """What the table promises of a family is so: nothing that a request says is dropped silently."""
+    family().save_pretrained(tmp_path)
+    pipeline = load_pipeline(Settings(), tmp_path, torch.float32)
+    served = served_by(Settings(), pipeline)
+    assert (served.takes_guidance, served.takes_negative_prompt) == (guided, negative)
+    stronger = replace(WORK, guidance_scale=20.0)
+    against = replace(WORK, has_negative_prompt=True)
+    plain, other = (render(pipeline, [Picture("a cat", "", 1, work)])[0] for work in (WORK, stronger))
+    assert np.abs(np.asarray(plain, np.int16) - np.asarray(other, np.int16)).max() > 0
+    if negative:
+        (other,) = render(pipeline, [Picture("a cat", "rain, fog and much more", 1, against)])
+        assert np.abs(np.asarray(plain, np.int16) - np.asarray(other, np.int16)).max() > 0
