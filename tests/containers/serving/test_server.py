@@ -105,7 +105,7 @@ def test_told_to_stop_under_load_it_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_a_device_that_hangs_for_ever_keeps_nobody_waiting(tmp_path: Path) -> None:
-    """Its client is answered by the deadline, readiness goes, and the process still leaves when it is told."""
+    """Its client is answered by the deadline, readiness goes, and told to stop the process still leaves."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with process(tmp_path / "log", "tests.containers.serving.fake_server", str(port)):
