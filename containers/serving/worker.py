@@ -5,6 +5,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from PIL.Image import Image
@@ -13,6 +14,7 @@ from containers.serving.admission import Backlog, ServiceTimes
 from containers.serving.backends.protocol import (
     AbandonedError,
     Backend,
+    ContentRefusedError,
     DeviceError,
     DeviceOutOfMemoryError,
     InvalidPictureError,
@@ -123,8 +125,9 @@ class DeviceWorker(threading.Thread):
         if not wanted:
             return
         errors = self._make(backend, wanted)
-        if len(errors) == len(wanted) and isinstance(errors[0], DeviceError):
-            self._failed = wanted[0].work
+        if len(errors) == len(wanted) and not isinstance(errors[0], ContentRefusedError):
+            # Of text, since nobody's picture starts from another one.
+            self._failed = replace(wanted[0].work, kind="text", strength=1.0)
             self._health.device_failed()
             if self._health.is_device_failing:
                 self._probe(backend)  # whether it is the device or what it was given

@@ -8,10 +8,10 @@ import httpx2
 import pytest
 from PIL import Image
 
-from containers.serving.backends.protocol import Served
+from containers.serving.backends.protocol import DeviceError, Served
 from containers.serving.settings import Settings
 from tests.containers.serving.fake_backend import SMALL, FakeBackend
-from tests.containers.serving.running import application
+from tests.containers.serving.running import application, eventually
 
 EDITS = "/v1/images/edits"
 VARIATIONS = "/v1/images/variations"
@@ -104,3 +104,13 @@ def test_a_body_that_is_no_form_is_refused(client: httpx2.Client) -> None:
     assert client.post(EDITS, json={"prompt": "x"}).status_code in (400, 415)
     answer = client.post(EDITS, data={"prompt": "x", "sead": "1"}, files={"image": ("a.png", RED)})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "sead")
+
+
+def test_edits_that_fail_are_probed_without_a_picture(editing: tuple[httpx2.Client, FakeBackend]) -> None:
+    """Nobody's picture starts from none: the device is found to be well."""
+    client, backend = editing
+    backend.errors[5] = DeviceError("poison")
+    for _ in range(3):
+        client.post(EDITS, data={"prompt": "x", "seed": "5"}, files={"image": ("a.png", RED)})
+    eventually(lambda: client.get("/health/ready").status_code == 200)
+    assert backend.batches[-1][0].work.kind == "text"

@@ -40,7 +40,7 @@ def test_a_device_error_fails_its_request_and_three_in_a_row_the_readiness(
     assert [answer.status_code for answer in failed] == [500] * 3
     assert failed[0].json()["error"]["code"] == "device_error"
     assert "lost" not in failed[0].text
-    assert client.get("/health/ready").status_code == 503
+    eventually(lambda: client.get("/health/ready").status_code == 503)
     assert client.get("/health/live").status_code == 200
     assert ask(client, seed=6).json()["error"]["code"] == "not_ready"
     backend.errors.clear()
@@ -62,8 +62,18 @@ def test_a_device_that_is_always_out_of_memory_gets_no_traffic(
     """Each answer is quick, so a load balancer would send it ever more; three are enough to know."""
     backend.largest, backend.out_of_memory = 0, DeviceOutOfMemoryError("CUDA out of memory")
     assert [ask(client).status_code for _ in range(3)] == [503] * 3
-    assert client.get("/health/ready").status_code == 503
+    eventually(lambda: client.get("/health/ready").status_code == 503)
     assert client.get("/health/live").status_code == 200
+
+
+def test_a_server_that_fails_whatever_it_is_given_gets_no_traffic(
+    client: httpx2.Client, backend: FakeBackend
+) -> None:
+    """A bug is as quick to answer as a device that is lost."""
+    for seed in (0, 5):  # 0: the probe's
+        backend.errors[seed] = ValueError("a bug")
+    assert [ask(client, seed=5).status_code for _ in range(3)] == [500] * 3
+    eventually(lambda: client.get("/health/ready").status_code == 503)
 
 
 def test_three_bad_requests_do_not_take_a_good_device_away(
