@@ -112,5 +112,5 @@ def test_edits_that_fail_are_probed_without_a_picture(editing: tuple[httpx2.Clie
     backend.errors[5] = DeviceError("poison")
     for _ in range(3):
         client.post(EDITS, data={"prompt": "x", "seed": "5"}, files={"image": ("a.png", RED)})
+    eventually(lambda: backend.batches[-1][0].work.kind == "text")
     eventually(lambda: client.get("/health/ready").status_code == 200)
-    assert backend.batches[-1][0].work.kind == "text"
