@@ -6,16 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Final
 
-from containers.serving.backends.protocol import Shape, Work
+from containers.serving.backends.protocol import Kind, Shape, Work
 from containers.serving.deadline import fits
 from containers.serving.errors import overloaded
 
-# Weight of the newest measurement: five of them outweigh what was known before.
-_NEWEST: Final = 0.25
-# What was measured longer ago than this may not refuse a request while the device is idle: else one slow
-# minute would be believed for ever, because nothing is measured while everything is refused.
+# The estimate is the median of so many: it takes three slow batches of five, never one, to be believed.
+_REMEMBERED: Final = 5
+# What was measured longer ago than this says nothing of today: the next measurement replaces it.
 _STALE_SECONDS: Final = 60.0
 
 Clock = Callable[[], float]
@@ -28,6 +28,7 @@ class _Class:
     shape: Shape
     steps: int
     guided: bool
+    kind: Kind
     batch_size: int
 
     @property
@@ -38,8 +39,15 @@ class _Class:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    seconds: float
+    """The last measurements of a class in seconds, the newest last, and when that one was made."""
+
+    seconds: tuple[float, ...]
     at: float
+
+    @property
+    def estimate(self) -> float:
+        """Their median; of an even number the smaller of the middle two, since wrong ones are too slow."""
+        return median_low(self.seconds)
 
 
 class ServiceTimes:
@@ -51,13 +59,19 @@ class ServiceTimes:
         self._lock = threading.Lock()
 
     def record(self, work: Work, batch_size: int, seconds: float) -> None:
-        """Learn from one batch: an exponentially weighted mean per class of work."""
-        key = _class_of(work, batch_size)
+        """Learn from one batch."""
+        key, now = _class_of(work, batch_size), self._clock()
         with self._lock:
             old = self._known.get(key)
-            mean = seconds if old is None else old.seconds + _NEWEST * (seconds - old.seconds)
+            kept = () if old is None or now - old.at > _STALE_SECONDS else old.seconds[1 - _REMEMBERED :]
             # Replaced, never changed: readers need no lock.
-            self._known = {**self._known, key: _Measured(mean, self._clock())}
+            self._known = {**self._known, key: _Measured((*kept, seconds), now)}
+
+    def snapshot(self) -> "ServiceTimes":
+        """What is known now, and stays as it is."""
+        copied = ServiceTimes(self._clock)
+        copied._known = self._known
+        return copied
 
     def estimate(self, work: Work, batch_size: int) -> float:
         """Seconds that a batch will take; 0 while nothing is known.
@@ -66,20 +80,15 @@ class ServiceTimes:
         """
         key, known = _class_of(work, batch_size), self._known
         if key in known:
-            return known[key].seconds
+            return known[key].estimate
         if not known:
             return 0.0
         nearest = min(known, key=lambda other: abs(math.log(key.size / other.size)))
-        return known[nearest].seconds * key.size / nearest.size
-
-    def is_stale(self, work: Work, batch_size: int) -> bool:
-        """Whether the class was never measured, or too long ago to refuse on it."""
-        measured = self._known.get(_class_of(work, batch_size))
-        return measured is None or self._clock() - measured.at > _STALE_SECONDS
+        return known[nearest].estimate * key.size / nearest.size
 
 
 def _class_of(work: Work, batch_size: int) -> _Class:
-    return _Class(work.shape, work.steps, work.is_guided, batch_size)
+    return _Class(work.shape, work.denoising_steps, work.is_guided, work.kind, batch_size)
 
 
 @dataclass(frozen=True)
@@ -91,6 +100,11 @@ class Backlog:
     """The work and size of the batch on the device."""
     elapsed_seconds: float = 0.0
     """For how long that batch has been on it."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the device has nothing to do."""
+        return self.current is None and not self.waiting
 
 
 class Admission:
@@ -104,6 +118,9 @@ class Admission:
     def admit(self, work: Work, pictures: int, backlog: Backlog, timeout_seconds: float) -> None:
         """Return if the pictures are expected within `timeout_seconds`.
 
+        An idle device takes whatever comes: what is believed of it may be wrong, and is never put right
+        while it refuses. A refusal at once would also draw a load balancer's traffic to it.
+
         Raises:
             ApiError: 503 with Retry-After, when the queue is full or the deadline can't be met.
         """
@@ -113,8 +130,7 @@ class Admission:
             raise overloaded(f"the queue is full: {len(backlog.waiting)} pictures wait", before)
         joined = Backlog([*backlog.waiting, *[work] * pictures], backlog.current, backlog.elapsed_seconds)
         expected = self.seconds_until_done(joined)
-        in_time = fits(before, expected - before, timeout_seconds)
-        if in_time or self._may_be_better_than_known(work, pictures, backlog):
+        if backlog.is_empty or fits(before, expected - before, timeout_seconds):
             return
         raise overloaded(
             f"the answer would take about {expected:.1f} s, and may take {timeout_seconds:g} s",
@@ -133,7 +149,3 @@ class Admission:
             seconds += full * self._times.estimate(work, limit)
             seconds += self._times.estimate(work, rest) if rest else 0.0
         return seconds
-
-    def _may_be_better_than_known(self, work: Work, pictures: int, backlog: Backlog) -> bool:
-        is_idle = backlog.current is None and not backlog.waiting
-        return is_idle and self._times.is_stale(work, min(pictures, self._limit(work)))

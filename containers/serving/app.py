@@ -1,9 +1,8 @@
 """The HTTP interface: OpenAI's images API, health, metrics, and a page to try it."""
 
 import asyncio
-import base64
 import time
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
@@ -12,21 +11,19 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.exceptions import HTTPException
 
-from containers.serving import page, png
-from containers.serving.backends.protocol import DeviceOutOfMemoryError
-from containers.serving.batching import Job
+from containers.serving import models, page
+from containers.serving.documents import NOT_FOUND, NOT_WELL, PICTURE_RESPONSES, add_document
+from containers.serving.edits import add_edits
 from containers.serving.engine import Engine
-from containers.serving.errors import ApiError, error_body
-from containers.serving.middleware import BodyLimit, Draining
-from containers.serving.schema import ImageData, ImageRequest, ImageResponse, timeout_seconds
+from containers.serving.errors import ApiError, error_body, retry_headers
+from containers.serving.making import CLIENT_LEFT, ClientLeftError, Maker
+from containers.serving.middleware import AnyTarget, BodyLimit, Draining
+from containers.serving.schema import ImageRequest, ImageResponse
+from containers.serving.slowness import SlownessReport
+from containers.serving.streaming import GENERATION, stream
 
-CLIENT_LEFT: Final = 499  # nginx's status for it; nobody reads the answer, the metrics do
 _METRICS_FLUSH_SECONDS: Final = 60.0
 _CREATED: Final = int(time.time())
-
-
-class ClientLeftError(Exception):
-    """The client closed its connection before the answer."""
 
 
 def create_app(engine: Engine) -> FastAPI:
@@ -35,52 +32,64 @@ def create_app(engine: Engine) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         engine.start()
-        flushing = asyncio.create_task(_flush_metrics(engine))
+        slowness = SlownessReport(engine.worker.pace, engine.settings)
+        beside = [asyncio.create_task(_flush_metrics(engine)), asyncio.create_task(slowness.run())]
         yield
-        flushing.cancel()
+        for task in beside:
+            task.cancel()
         await asyncio.to_thread(engine.stop)
 
     # Its pages of documentation would load scripts from elsewhere; /openapi.json stays.
     app = FastAPI(title="Fulcrum serving", lifespan=lifespan, docs_url=None, redoc_url=None)
     app.add_middleware(BodyLimit)
+    app.add_middleware(AnyTarget)
     app.add_middleware(Draining, is_draining=lambda: engine.health.is_draining)
-    _add_images(app, engine)
+    maker = Maker(engine)
+    _add_images(app, maker)
+    add_edits(app, maker)
     _add_operations(app, engine)
-    page.add_page(app, engine, generate)
+    page.add_page(app, maker)
     _add_errors(app, engine)
+    add_document(app)
     return app
 
 
-def _add_images(app: FastAPI, engine: Engine) -> None:
-    @app.post("/v1/images/generations")
-    async def generations(body: ImageRequest, request: Request) -> ImageResponse:
+def _add_images(app: FastAPI, maker: Maker) -> None:
+    @app.post("/v1/images/generations", response_model=ImageResponse, responses=PICTURE_RESPONSES)
+    async def generations(body: ImageRequest, request: Request) -> Response:
         """Make pictures."""
-        return await generate(engine, body, request)
+        if body.stream:
+            return stream(maker, body, request, GENERATION)
+        answer, headers = await maker.make(body, request)
+        return JSONResponse(answer.model_dump(exclude_none=True), headers=dict(headers))
 
     @app.get("/v1/models")
-    async def models() -> dict[str, Any]:
+    async def listed() -> dict[str, Any]:
         """The one model served here."""
-        model = {
-            "id": engine.settings.model,
-            "object": "model",
-            "created": _CREATED,
-            "owned_by": "fulcrum",
-        }
-        return {"object": "list", "data": [model]}
+        return {"object": "list", "data": [models.listed(maker.settings, _CREATED)]}
+
+    @app.get("/v1/models/{name:path}", responses=NOT_FOUND)
+    async def model(name: str) -> dict[str, Any]:
+        """The model that answers to a name."""
+        if not models.is_served(name, maker.settings):
+            raise ApiError(404, f"model {name!r} is not served", param="model", code="model_not_found")
+        return models.listed(maker.settings, _CREATED)
 
 
 def _add_operations(app: FastAPI, engine: Engine) -> None:
-    @app.get("/health/live")
+    @app.head("/health/live", include_in_schema=False)
+    @app.get("/health/live", responses=NOT_WELL)
     async def live() -> Response:
         """Whether the process should go on."""
         return _health(engine.health.not_live)
 
-    @app.get("/health/ready")
+    @app.head("/health/ready", include_in_schema=False)
+    @app.get("/health/ready", responses=NOT_WELL)
     async def ready() -> Response:
         """Whether it should get traffic."""
         return _health(engine.health.not_ready)
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """Prometheus' text format."""
         return PlainTextResponse(
@@ -90,79 +99,6 @@ def _add_operations(app: FastAPI, engine: Engine) -> None:
 
 def _health(reason: str) -> Response:
     return JSONResponse({"status": reason or "ok"}, 503 if reason else 200)
-
-
-async def generate(engine: Engine, body: ImageRequest, request: Request) -> ImageResponse:
-    """Make the pictures of one request and count the answer.
-
-    Raises:
-        ApiError: whatever keeps them from being made, in the client's terms.
-    """
-    try:
-        limit = timeout_seconds(request.headers.get("X-Request-Timeout"), engine.settings.latency_seconds)
-        jobs = engine.submit(body.pictures(engine.settings, engine.served), limit)
-        data = await _unless_client_leaves(request, _all_made(engine, jobs))
-    except ClientLeftError:
-        engine.telemetry.answered(CLIENT_LEFT)
-        raise
-    except Exception as error:
-        told = _in_clients_terms(error)
-        engine.telemetry.answered(told.status_code)
-        raise told from error
-    engine.telemetry.answered(200)
-    return ImageResponse(
-        created=int(time.time()), data=data, model=engine.settings.model, pool=engine.settings.pool
-    )
-
-
-async def _all_made(engine: Engine, jobs: Sequence[Job]) -> list[ImageData]:
-    try:
-        return list(await asyncio.gather(*(_made(engine, job) for job in jobs)))
-    finally:
-        for job in jobs:
-            job.future.cancel()  # of what is not on the device yet; nothing for the others
-
-
-async def _made(engine: Engine, job: Job) -> ImageData:
-    made = await asyncio.wrap_future(job.future)
-    began = time.monotonic()
-    text = await asyncio.to_thread(_encoded, engine, job, made.image)
-    engine.telemetry.picture(made.queue_seconds, made.inference_seconds, time.monotonic() - began)
-    return ImageData(b64_json=text, seed=job.picture.seed)
-
-
-def _encoded(engine: Engine, job: Job, image: Any) -> str:
-    file = png.encode(image, job.picture, model=engine.settings.model, pool=engine.settings.pool)
-    return base64.b64encode(file).decode("ascii")
-
-
-async def _unless_client_leaves(
-    request: Request, work: Coroutine[Any, Any, list[ImageData]]
-) -> list[ImageData]:
-    """The work's result; when the client leaves first, the work is cancelled and ClientLeftError raised."""
-    working = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_client_left(request))
-    try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientLeftError
-        return working.result()
-    finally:
-        working.cancel()
-        leaving.cancel()
-
-
-async def _client_left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass  # what is left of the body
-
-
-def _in_clients_terms(error: Exception) -> ApiError:
-    if isinstance(error, ApiError):
-        return error
-    if isinstance(error, DeviceOutOfMemoryError):
-        return ApiError(503, "the device has not enough memory for this picture", code="out_of_memory")
-    return ApiError(500, "the device failed to make the picture", code="device_error")
 
 
 async def _flush_metrics(engine: Engine) -> None:
@@ -183,14 +119,25 @@ def _add_errors(app: FastAPI, engine: Engine) -> None:
     @app.exception_handler(HTTPException)
     async def http_error(_: Request, error: HTTPException) -> Response:
         body = error_body(error.status_code, str(error.detail), code="http_error")
-        return JSONResponse(body, error.status_code, headers=error.headers)
+        headers = {**(error.headers or {}), **retry_headers(error.status_code)}
+        return JSONResponse(body, error.status_code, headers=headers)
 
     @app.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> Response:
-        engine.telemetry.answered(400)
-        first = error.errors()[0]
-        param = next((str(part) for part in first["loc"] if isinstance(part, str) and part != "body"), None)
-        message = f"{param or 'body'}: {first['msg']}"
-        if first["type"] == "extra_forbidden":
-            message = f"{param}: unknown; valid: {', '.join(ImageRequest.model_fields)}"
-        return JSONResponse(error_body(400, message, param=param, code="invalid_request"), 400)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        told = _invalid(request, error)
+        engine.telemetry.answered(told.status_code)
+        return JSONResponse(told.body, told.status_code, headers=told.headers)
+
+
+def _invalid(request: Request, error: RequestValidationError) -> ApiError:
+    """What is wrong with a body, its first fault named."""
+    first = error.errors()[0]
+    kind = request.headers.get("content-type", "")
+    if first["loc"] == ("body",) and not kind.partition(";")[0].endswith("json"):
+        told = f"Content-Type: {kind or 'none'}; valid: application/json"
+        return ApiError(415, told, param="Content-Type", code="unsupported_media_type")
+    param = next((str(part) for part in first["loc"] if isinstance(part, str) and part != "body"), None)
+    message = f"{param or 'body'}: {first['msg']}"
+    if first["type"] == "extra_forbidden":
+        message = f"{param}: unknown; valid: {', '.join(ImageRequest.model_fields)}"
+    return ApiError(400, message, param=param, code="invalid_request")

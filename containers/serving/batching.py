@@ -21,6 +21,16 @@ class Made:
     image: Image
     queue_seconds: float
     inference_seconds: float
+    cut: tuple[str, ...] = ()
+    """The texts of which the model read only the beginning."""
+
+
+@dataclass(frozen=True, slots=True)
+class Previews:
+    """When a picture wants to be seen unfinished, and who takes it, called in the device's thread."""
+
+    after: frozenset[int]
+    show: Callable[[Image], None]
 
 
 @dataclass(eq=False, slots=True)
@@ -32,11 +42,37 @@ class Job:
     """When it is of no more use; `time.monotonic()`, infinite where there is no deadline."""
     queued_at: float = field(default_factory=time.monotonic)
     future: Future[Made] = field(default_factory=Future)
+    """Pending until it has its outcome, so that it can be cancelled while the device works on it."""
+    previews: Previews | None = None
 
     @property
     def work(self) -> Work:
         """What it shares with the others of its batch."""
         return self.picture.work
+
+    def wants_to_be_seen(self, done: int) -> bool:
+        """Whether it wants a preview after so many steps."""
+        return self.previews is not None and done in self.previews.after and self.is_wanted
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return time.monotonic() > self.deadline
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+        return not self.future.cancelled() and not self.is_late
+
+    def succeed(self, made: Made) -> None:
+        """Answer with the picture, unless nobody waits any more."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_result(made)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless nobody waits any more."""
+        if self.future.set_running_or_notify_cancel():
+            self.future.set_exception(error)
 
 
 class JobQueue:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from containers.serving.admission import Admission, ServiceTimes
 from containers.serving.backends.protocol import Backend, Picture, Served
-from containers.serving.batching import Job, JobQueue
+from containers.serving.batching import Job, JobQueue, Previews
 from containers.serving.errors import overloaded
 from containers.serving.health import Health
 from containers.serving.metrics import Telemetry
@@ -47,14 +47,17 @@ class Engine:
     def stop(self) -> None:
         """Finish what waits, end the device's thread, and write the last metrics.
 
-        A model that is still being loaded is left alone: nobody waits for it, and it may take minutes.
+        A model that is still being loaded is left alone: nobody waits for it, and it may take minutes. So is
+        a batch that is overdue: it may never end, and the process has to.
         """
         self._queue.close()
-        if not self.health.is_preparing:
-            self.worker.join()
+        if not self.health.is_preparing and not self.health.overdue_seconds:
+            self.worker.join(self.settings.grace_seconds)
         self.telemetry.flush()
 
-    def submit(self, pictures: Sequence[Picture], timeout_seconds: float) -> list[Job]:
+    def submit(
+        self, pictures: Sequence[Picture], timeout_seconds: float, previews: Previews | None = None
+    ) -> list[Job]:
         """Queue the pictures of one request, which share their work.
 
         Raises:
@@ -64,6 +67,6 @@ class Engine:
         self.telemetry.queue_depth(len(backlog.waiting))
         self._admission.admit(pictures[0].work, len(pictures), backlog, timeout_seconds)
         deadline = time.monotonic() + timeout_seconds
-        jobs = [Job(picture, deadline) for picture in pictures]
+        jobs = [Job(picture, deadline, previews=previews) for picture in pictures]
         self._queue.put(jobs)
         return jobs

@@ -9,6 +9,8 @@ from typing import Final
 FAILURES_UNTIL_NOT_READY: Final = 3
 # A device that has failed for this long, every probe included, needs a new process.
 FAILING_SECONDS_UNTIL_DEAD: Final = 120.0
+# A batch that is overdue for this long never ends: a hung kernel goes only with its process.
+OVERDUE_SECONDS_UNTIL_DEAD: Final = 60.0
 
 
 class Health:
@@ -25,6 +27,7 @@ class Health:
         self._failures = 0
         self._failing_since = 0.0
         self._dead = ""
+        self._due: float | None = None
 
     def warming(self) -> None:
         """The model is loaded, its shapes are being warmed up."""
@@ -37,6 +40,14 @@ class Health:
     def draining(self) -> None:
         """The server was told to stop."""
         self._is_draining = True
+
+    def device_began(self, allowed_seconds: float) -> None:
+        """A batch is on the device, which may take so long at most."""
+        self._due = self._clock() + allowed_seconds
+
+    def device_ended(self) -> None:
+        """The batch is off the device, whatever became of it."""
+        self._due = None
 
     def device_worked(self) -> None:
         """A batch succeeded."""
@@ -70,10 +81,19 @@ class Health:
         return self._failures >= FAILURES_UNTIL_NOT_READY
 
     @property
+    def overdue_seconds(self) -> float:
+        """For how long the batch on the device should have been done; 0 when it is not late."""
+        due = self._due
+        return 0.0 if due is None else max(0.0, self._clock() - due)
+
+    @property
     def not_able(self) -> str:
         """Why it can make no pictures."""
         if self._dead or self._preparing:
             return self._dead or self._preparing
+        overdue = self.overdue_seconds
+        if overdue:
+            return f"the batch on the device is overdue by {overdue:.1f} s"
         return f"the device failed {self._failures} times in a row" if self.is_device_failing else ""
 
     @property
@@ -89,4 +109,6 @@ class Health:
         failing = self._clock() - self._failing_since
         if self.is_device_failing and failing > FAILING_SECONDS_UNTIL_DEAD:
             return f"the device has failed for {failing:.0f} s"
+        if self.overdue_seconds > OVERDUE_SECONDS_UNTIL_DEAD:
+            return f"the batch on the device is overdue by {self.overdue_seconds:.0f} s"
         return ""

@@ -15,6 +15,7 @@ from containers.serving.settings import Settings
 FLEET_DIMENSION: Final = "Fleet"
 UNIT_DIMENSION: Final = "Unit"
 POOL_DIMENSION: Final = "Pool"
+NODE_DIMENSION: Final = "Node"
 
 _SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
 _BATCHES: Final = (1, 2, 3, 4, 6, 8, 16, 32, 64)
@@ -79,7 +80,7 @@ class Telemetry:
         self._put("BatchSize", MetricUnit.Count, pictures)
 
     def device_error(self, kind: str) -> None:
-        """The device failed a batch: `out_of_memory` or `device`."""
+        """The device failed a batch: `out_of_memory`, `invalid_picture` or `device`."""
         self._device_errors.labels(kind).inc()
         self._add("DeviceErrors")
 

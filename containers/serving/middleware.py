@@ -1,5 +1,6 @@
-"""What holds for every request: a limit for its body, and a last answer before the server stops."""
+"""What holds for every request: limits for its body, any form of its target, a last answer before the end."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -11,10 +12,15 @@ from containers.serving.errors import ApiError
 
 # Two prompts of the longest allowed length, every character escaped, fit four times over.
 BODY_LIMIT_BYTES: Final = 131_072
+# Where a form brings a picture and a mask.
+UPLOAD_LIMIT_BYTES: Final = 16_777_216
+# For a body to arrive: a megabyte over a slow telephone line.
+BODY_SECONDS: Final = 30.0
+_UPLOAD_PATHS: Final = ("/v1/images/edits", "/v1/images/variations")
 
 
 class BodyLimit:
-    """Answers 413 to a body above the limit, before it is read where its length is announced."""
+    """Answers 413 to a body that is too large, before reading it where it says so, and 408 to a slow one."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -24,22 +30,45 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = UPLOAD_LIMIT_BYTES if scope["path"] in _UPLOAD_PATHS else BODY_LIMIT_BYTES
         announced = Headers(scope=scope).get("content-length", "0")
-        if announced.isdecimal() and int(announced) > BODY_LIMIT_BYTES:
-            error = _too_large()
-            await JSONResponse(error.body, error.status_code)(scope, receive, send)
+        if announced.isdecimal() and int(announced) > limit:
+            error = _too_large(limit)
+            await JSONResponse(error.body, error.status_code, headers=error.headers)(scope, receive, send)
             return
-        seen = 0
+        seen, is_whole = 0, False
+        until = asyncio.get_running_loop().time() + BODY_SECONDS
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, is_whole
+            if is_whole:
+                return await receive()  # the client's leaving, however late
+            try:
+                async with asyncio.timeout_at(until):
+                    message = await receive()
+            except TimeoutError:
+                raise _too_slow() from None
+            is_whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
-            if seen > BODY_LIMIT_BYTES:
-                raise _too_large()
+            if seen > limit:
+                raise _too_large(limit)
             return message
 
         await self._app(scope, counted, send)
+
+
+class AnyTarget:
+    """Understands a target in absolute form, `GET http://host/path`, as a server must (RFC 9112, 3.2.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its path alone."""
+        if scope["type"] == "http" and scope["path"].startswith(("http://", "https://")):
+            path = "/" + scope["path"].split("/", 3)[3] if scope["path"].count("/") > 2 else "/"  # noqa: PLR2004 - scheme://host/
+            scope = {**scope, "path": path, "raw_path": path.encode("utf-8", "surrogateescape")}
+        await self._app(scope, receive, send)
 
 
 class Draining:
@@ -60,7 +89,11 @@ class Draining:
         await self._app(scope, receive, closing)
 
 
-def _too_large() -> ApiError:
-    return ApiError(
-        413, f"the body is too large; valid: at most {BODY_LIMIT_BYTES} bytes", code="body_too_large"
-    )
+def _too_large(limit: int) -> ApiError:
+    return ApiError(413, f"the body is too large; valid: at most {limit} bytes", code="body_too_large")
+
+
+def _too_slow() -> ApiError:
+    error = ApiError(408, f"the body came too slowly; valid: within {BODY_SECONDS:g} s", code="body_too_slow")
+    error.headers = {**(error.headers or {}), "Connection": "close"}
+    return error

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from collections.abc import Awaitable, Callable
 from html import escape
 from pathlib import Path
 from string import Template
@@ -14,11 +13,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse
 from pydantic import ValidationError
 
-from containers.serving.engine import Engine
 from containers.serving.errors import ApiError
+from containers.serving.making import Maker
 from containers.serving.schema import ImageRequest, ImageResponse
-
-Generate = Callable[[Engine, ImageRequest, Request], Awaitable[ImageResponse]]
 
 _SOURCE: Final = (Path(__file__).parent / "page.html").read_text(encoding="utf-8")
 _STYLES: Final = re.findall(r"<style>(.*?)</style>", _SOURCE, re.DOTALL)
@@ -30,29 +27,29 @@ CONTENT_SECURITY_POLICY: Final = (
 )
 
 
-def add_page(app: FastAPI, engine: Engine, generate: Generate) -> None:
+def add_page(app: FastAPI, maker: Maker) -> None:
     """Serve the page at `/`; its form posts to `/` too."""
 
     @app.get("/", include_in_schema=False)
     async def empty() -> HTMLResponse:
-        return _page(engine)
+        return _page(maker)
 
     @app.post("/", include_in_schema=False)
     async def filled(request: Request) -> HTMLResponse:
         fields = dict(parse_qsl((await request.body()).decode("utf-8", "replace")))
         given = {name: fields[name] for name in ("prompt", "seed") if name in fields}
         try:
-            answer = await generate(engine, ImageRequest.model_validate(given), request)
+            answer, _ = await maker.make(ImageRequest.model_validate(given), request)
         except ApiError as error:
-            return _page(engine, fields, error=error.detail, status=error.status_code)
+            return _page(maker, fields, error=error.detail, status=error.status_code)
         except ValidationError as error:
             first = error.errors()[0]
-            return _page(engine, fields, error=f"{first['loc'][0]}: {first['msg']}", status=400)
-        return _page(engine, fields, answer=answer)
+            return _page(maker, fields, error=f"{first['loc'][0]}: {first['msg']}", status=400)
+        return _page(maker, fields, answer=answer)
 
 
 def _page(
-    engine: Engine,
+    maker: Maker,
     fields: dict[str, str] | None = None,
     *,
     answer: ImageResponse | None = None,
@@ -60,7 +57,7 @@ def _page(
     status: int = 200,
 ) -> HTMLResponse:
     values: dict[str, Any] = {
-        "model": engine.settings.model,
+        "model": maker.settings.model,
         "prompt": (fields or {}).get("prompt", ""),
         "seed": (fields or {}).get("seed", ""),
     }

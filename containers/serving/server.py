@@ -8,6 +8,7 @@ from typing import Any, Final
 import uvicorn
 
 from containers.serving.engine import Engine
+from containers.serving.impatience import ImpatientProtocol
 from containers.serving.settings import Settings
 
 # Longer than the load balancer keeps an idle connection (120 s): else it sends into one that just closed.
@@ -52,6 +53,7 @@ def make_server(settings: Settings, app: Any, engine: Engine) -> Server:
         port=settings.port,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+        http=ImpatientProtocol,
         access_log=False,
         server_header=False,
         log_config=None,

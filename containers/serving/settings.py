@@ -20,6 +20,10 @@ def _shapes(text: Any) -> Any:
     return tuple(Shape.parse(part.strip()) for part in text.split(",")) if isinstance(text, str) else text
 
 
+def _names(text: Any) -> Any:
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if isinstance(text, str) else text
+
+
 class Settings(BaseModel):
     """What the server is told: each field is the environment variable of the same name in capitals."""
 
@@ -32,6 +36,17 @@ class Settings(BaseModel):
     """A hub id, a directory, or `tiny`."""
     model_revision: str = ""
     """The hub's commit, branch or tag; empty: its main branch."""
+    model_aliases: Annotated[tuple[str, ...], BeforeValidator(_names)] = ()
+    """What else a request may call the model, beside OpenAI's names."""
+    unknown_models: Literal["refuse", "serve"] = "refuse"
+    """What becomes of a request for another model."""
+    unknown_sizes: Literal["refuse", "nearest"] = "refuse"
+    """What becomes of a request for a size that isn't served; the answer tells the size it has."""
+    image_bucket: str = ""
+    """Where pictures are put whose request wants a URL, which S3 signs; empty: a data URL holds them."""
+    image_prefix: str = "images"
+    image_url_seconds: int = Field(default=3600, ge=1, le=604800)
+    """How long such a URL is good for; S3 allows a week."""
     model_bucket: str = ""
     model_prefix: str = ""
     neuron_artifacts_prefix: str = "neuron"
@@ -68,6 +83,10 @@ class Settings(BaseModel):
     fleet: str = "local"
     unit: str = "local"
     pool: str = "local"
+    service_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """What the unit's profile says that a picture takes; a server that is slower says so. None: never."""
+    host_ip: str = ""
+    """The node that this server runs on; empty: it never says so."""
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Self:

@@ -7,6 +7,7 @@ from typing import Final
 
 from containers.serving.admission import Clock, ServiceTimes
 from containers.serving.backends.protocol import Backend, Picture, Work
+from containers.serving.checks import checked
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ def warm_up(
     best = 0
     for size in backend.batch_sizes:
         first_pass = Work(work.shape, min(_FIRST_PASS_STEPS, work.steps), work.guidance_scale)
-        backend.generate([sample(first_pass)] * size)
+        checked(backend, [sample(first_pass)] * size)
         least = _least_seconds(backend, work, {best, size} - {0}, clock)
         for measured, seconds in least.items():
             times.record(work, measured, seconds)
@@ -62,7 +63,7 @@ def _least_seconds(backend: Backend, work: Work, sizes: Iterable[int], clock: Cl
     for _ in range(_ROUNDS):
         for size in sizes:
             passed = clock()
-            backend.generate([sample(work)] * size)
+            checked(backend, [sample(work)] * size)
             least[size] = min(least.get(size, float("inf")), clock() - passed)
         if clock() - began > _MEASURING_SECONDS:
             break

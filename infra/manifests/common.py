@@ -70,6 +70,11 @@ def environment(values: Mapping[str, str]) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
+def from_pod(name: str, path: str) -> Manifest:
+    """A variable that Kubernetes fills with a field of the pod, such as `status.hostIP`."""
+    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+
+
 def http_probe(path: str, *, period: int, failures: int, port: int = PORT) -> Manifest:
     """A GET of `path` every `period` seconds that fails for good after `failures` in a row."""
     return {

@@ -13,6 +13,7 @@ from infra.manifests.common import (
     Manifest,
     container_security,
     environment,
+    from_pod,
     http_probe,
     labels,
     manifest,
@@ -76,7 +77,7 @@ def _container(image: str, variables: Mapping[str, str]) -> Manifest:
         "image": image,
         "command": ["python", "-m", "containers.router"],
         # By its address a router knows itself among its peers, of which one holds the queue.
-        "env": [*environment(variables), _from_pod("POD_IP", "status.podIP")],
+        "env": [*environment(variables), from_pod("POD_IP", "status.podIP")],
         "ports": [{"name": "http", "containerPort": PORT, "protocol": "TCP"}],
         "resources": {"requests": {"cpu": "500m", "memory": "512Mi"}, "limits": {"memory": "1Gi"}},
         "securityContext": container_security(),
@@ -85,10 +86,6 @@ def _container(image: str, variables: Mapping[str, str]) -> Manifest:
         "livenessProbe": http_probe("/health/live", period=10, failures=6),
         "readinessProbe": http_probe("/health/ready", period=5, failures=2),
     }
-
-
-def _from_pod(name: str, path: str) -> Manifest:
-    return {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
 
 
 def _reads_endpoints() -> Manifest:

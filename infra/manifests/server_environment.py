@@ -71,6 +71,7 @@ def server_environment(
         "UNIT": unit.name,
         "POOL": pool.name,
         "LATENCY_SECONDS": f"{fleet.objective.latency_seconds:g}",
+        "SERVICE_SECONDS": f"{unit.profile.service_seconds:g}",
         "METRIC_NAMESPACE": names.NAMESPACE,
         "FLEET": cluster_name,
         "STEPS": str(model.steps),

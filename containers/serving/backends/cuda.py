@@ -4,8 +4,7 @@ from pathlib import Path
 
 import torch
 
-from containers.serving.backends.diffusion import PipelineBackend, load_pipeline, powers_of_two, shapes_of
-from containers.serving.backends.protocol import Served
+from containers.serving.backends.diffusion import PipelineBackend, load_pipeline, powers_of_two, served_by
 from containers.serving.settings import InvalidSettingsError, Settings
 
 
@@ -18,4 +17,4 @@ def load(settings: Settings, directory: Path) -> PipelineBackend:
     if not torch.cuda.is_available():
         raise InvalidSettingsError("environment: BACKEND: cuda, but no CUDA device is here; valid: cpu")
     pipeline = load_pipeline(settings, directory, torch.bfloat16).to("cuda")
-    return PipelineBackend(pipeline, Served(shapes_of(settings, pipeline)), powers_of_two(settings.max_batch))
+    return PipelineBackend(pipeline, served_by(settings, pipeline), powers_of_two(settings.max_batch))

@@ -6,6 +6,7 @@ them. torch keys them by its own version, the device and the graph.
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from containers.serving.backends.diffusion import (
     compiled_for,
     load_pipeline,
     powers_of_two,
-    shapes_of,
+    served_by,
 )
 from containers.serving.settings import Settings
 
@@ -24,6 +25,7 @@ Compiler = str | Callable[..., Any]
 
 # Every shape and batch size is a graph of its own; beyond this number torch silently runs eager.
 _GRAPHS: Final = 256
+_AXES_OF_A_VIDEO_LAYER: Final = 5
 
 
 def load(settings: Settings, directory: Path, compiler: Compiler = "inductor") -> StaticBackend:
@@ -34,7 +36,8 @@ def load(settings: Settings, directory: Path, compiler: Compiler = "inductor") -
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = load_pipeline(settings, directory, torch.bfloat16).to(device)
     _compile(pipeline, compiler)
-    served = compiled_for(settings, shapes_of(settings, pipeline))
+    served = served_by(settings, pipeline)
+    served = replace(served, guided=compiled_for(settings, served.shapes).guided, kinds=frozenset({"text"}))
     return StaticBackend(pipeline, served, powers_of_two(settings.max_batch))
 
 
@@ -42,5 +45,11 @@ def _compile(pipeline: Any, compiler: Compiler) -> None:
     """Compile in place what takes the time: the denoiser and the VAE's decoder."""
     denoiser = getattr(pipeline, "unet", None) or pipeline.transformer
     for module in (denoiser, pipeline.vae.decoder):
-        module.to(memory_format=torch.channels_last)
+        if _has_two_dimensions(module):
+            module.to(memory_format=torch.channels_last)
         module.compile(backend=compiler, dynamic=False)
+
+
+def _has_two_dimensions(module: torch.nn.Module) -> bool:
+    """Whether no layer is made for videos (Qwen-Image's VAE): channels-last is an order of four axes."""
+    return all(parameter.dim() != _AXES_OF_A_VIDEO_LAYER for parameter in module.parameters())

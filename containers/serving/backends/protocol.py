@@ -1,9 +1,9 @@
 """What the server asks of a backend, and how a backend says that it failed."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, Self
 
 from PIL.Image import Image
 
@@ -37,6 +37,10 @@ class Shape:
         return self.width * self.height
 
 
+# From text alone, from another picture, or anew where a mask says so.
+Kind = Literal["text", "image", "inpaint"]
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What pictures must share to be made in one batch, and what sets how long one takes."""
@@ -46,11 +50,19 @@ class Work:
     guidance_scale: float
     has_negative_prompt: bool = False
     """Part of it because SDXL takes no negative prompt for something else than an empty one."""
+    kind: Kind = "text"
+    strength: float = 1.0
+    """How much of a given picture is made anew, 0 to 1; that share of the steps is run."""
 
     @property
     def is_guided(self) -> bool:
         """Whether diffusers computes each step twice, with and without the prompt."""
         return self.guidance_scale > 1
+
+    @property
+    def denoising_steps(self) -> int:
+        """How many steps are run."""
+        return max(1, int(self.steps * self.strength))
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +73,10 @@ class Picture:
     negative_prompt: str
     seed: int
     work: Work
+    source: Image | None = field(default=None, compare=False)
+    """What it is made from, in the work's shape; unless that is made from text."""
+    mask: Image | None = field(default=None, compare=False)
+    """Of an inpainting: white where it is made anew."""
 
 
 class DeviceError(RuntimeError):
@@ -68,7 +84,29 @@ class DeviceError(RuntimeError):
 
 
 class DeviceOutOfMemoryError(DeviceError):
-    """The device has not enough memory for this batch; the device itself is well."""
+    """The device has not enough memory for this batch; for a smaller one it may."""
+
+
+class InvalidPictureError(DeviceError):
+    """The device made no picture of what it was given: numbers that are not finite, or a single colour."""
+
+
+class ContentRefusedError(Exception):
+    """The model's safety checker does not let a picture out."""
+
+
+class AbandonedError(Exception):
+    """Nobody waits for the batch any more: it ended between two steps."""
+
+
+Preview = Callable[[], Sequence[Image]]
+# Called after each denoising step with how many are done, and what decodes the pictures as they are then
+# (empty where the backend can't). What it raises ends the batch.
+OnStep = Callable[[int, Preview], None]
+
+
+def ignore_step(_done: int, _preview: Preview) -> None:
+    """The `OnStep` of who waits for the pictures alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +117,11 @@ class Served:
     """The sizes, the default first."""
     guided: bool | None = None
     """Compiled for work with guidance (True) or without (False); None: both will do."""
+    kinds: frozenset[Kind] = frozenset({"text"})
+    """What it can make pictures from."""
+    takes_guidance: bool = True
+    """Whether `guidance_scale` has an effect."""
+    takes_negative_prompt: bool = True
 
 
 class Backend(Protocol):
@@ -92,9 +135,13 @@ class Backend(Protocol):
     def batch_sizes(self) -> Sequence[int]:
         """The batch sizes that differ in how they run, ascending; every number up to the last is taken."""
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def cut(self, picture: Picture) -> tuple[str, ...]:
+        """Which of its texts (`prompt`, `negative_prompt`) are longer than what the model reads of them."""
+
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, which share their `work`, in order; at most the largest batch size.
 
         Raises:
             DeviceError: when the device fails; `DeviceOutOfMemoryError` when memory is short.
+            ContentRefusedError: when the safety checker refuses one of them.
         """

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self
 
 from PIL.Image import Image
 
-from containers.serving.backends.protocol import Backend, Picture
+from containers.serving.backends.protocol import Backend, OnStep, Picture, ignore_step
 
 # Until the event loop is idle: ten times what it takes to send a batch of answers and to read what follows.
 SETTLE_SECONDS: Final = 0.1
@@ -65,13 +65,17 @@ class TurnTakingBackend:
         self._direct: float | None = None
         self._ended = _Moment.now()
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def cut(self, picture: Picture) -> tuple[str, ...]:
+        """As the backend around which this one is."""
+        return self._backend.cut(picture)
+
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, and begin or complete a turn."""
         is_full = self._turns.are_wanted and len(pictures) == self._batch
         begun, self._direct = self._direct, None
         if is_full and begun is None:
             self._direct = self._seconds_alone(pictures)
-        images = self._backend.generate(pictures)
+        images = self._backend.generate(pictures, on_step)
         before, self._ended = self._ended, _Moment.now()
         if is_full and begun is not None:
             served = self._ended.wall - before.wall

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from containers.serving.breakpoint import report
-from containers.serving.breakpoint.search import MeasurementError, Method, find_break_point
+from containers.serving.breakpoint.search import MeasurementError, Method, alone_seconds, find_break_point
 from containers.serving.command_line import FAILED, Parser, address, count, folder, not_negative, positive
 from containers.serving.load import ImageClient
 from containers.serving.server_process import ServerError, running
@@ -73,6 +73,13 @@ def _add_request(parser: Parser) -> None:
     request.add_argument("--prompt", default="a lighthouse at dusk, oil painting")
     request.add_argument("--size", metavar="WIDTHxHEIGHT", help="default: the server's")
     request.add_argument("--steps", type=count, help="default: the server's")
+    request.add_argument(
+        "--batches",
+        type=_sizes,
+        default=(),
+        metavar="N,N",
+        help="also time one request for so many pictures on the idle server: the profile's batch",
+    )
 
 
 def _percentile(text: str) -> float:
@@ -80,6 +87,13 @@ def _percentile(text: str) -> float:
     if number >= WHOLE:
         raise ArgumentTypeError(f"{text}; valid: a number above 0 and below 100")
     return number
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    sizes = [int(part) for part in text.split(",") if part.strip().isdecimal()]
+    if len(sizes) != len(text.split(",")) or sizes != sorted(set(sizes)) or sizes[0] <= 1:
+        raise ArgumentTypeError(f"{text}; valid: ascending numbers above 1, such as 2,4,8")
+    return tuple(sizes)
 
 
 def _growth(text: str) -> float:
@@ -127,14 +141,28 @@ async def _measure_and_write(given: Namespace, start_seconds: float) -> None:
         seed=given.seed,
     )
     async with ImageClient(given.url, _body(given), PATIENCE * given.objective) as client:
+        batch = {size: await _batch_seconds(given, size) for size in given.batches}
         reached = await find_break_point(client, method)
-    report.write(reached, method, start_seconds, _measured(given, method), given.out)
+    report.write(reached, method, start_seconds, _measured(given, method), given.out, batch)
     print(report.headline(reached, method))
-    print(report.profile(reached, start_seconds, _measured(given, method)), end="")
+    print(report.profile(reached, start_seconds, _measured(given, method), batch), end="")
 
 
-def _body(given: Namespace) -> Any:
-    fixed = {"prompt": given.prompt, "size": given.size, "steps": given.steps, "response_format": "b64_json"}
+async def _batch_seconds(given: Namespace, size: int) -> float:
+    """How long the idle server takes for so many pictures of one request."""
+    patience = PATIENCE * given.objective * size
+    async with ImageClient(given.url, _body(given, size), patience) as client:
+        return await alone_seconds(client)
+
+
+def _body(given: Namespace, pictures: int | None = None) -> Any:
+    fixed = {
+        "prompt": given.prompt,
+        "n": pictures,
+        "size": given.size,
+        "steps": given.steps,
+        "response_format": "b64_json",
+    }
     named = {name: value for name, value in fixed.items() if value is not None}
     return lambda index: {**named, "seed": index}
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from html import escape
 from math import isfinite
 from pathlib import Path
 from string import Template
+from types import MappingProxyType
 from typing import Any, Final
 
 import numpy as np
@@ -20,13 +22,23 @@ TEMPLATE: Final = Path(__file__).with_name("report.html")
 BLUE: Final = "#0072b2"
 ORANGE: Final = "#d55e00"
 GREY: Final = "#808080"
+# Seconds to make so many pictures at once.
+Batch = Mapping[int, float]
+NO_BATCHES: Final[Batch] = MappingProxyType({})
 
 
-def write(reached: BreakPoint, method: Method, start_seconds: float, measured: str, folder: Path) -> None:
+def write(
+    reached: BreakPoint,
+    method: Method,
+    start_seconds: float,
+    measured: str,
+    folder: Path,
+    batch: Batch = NO_BATCHES,
+) -> None:
     """Write the three files; `measured` says in words what was measured."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PROFILE).write_text(profile(reached, start_seconds, measured), encoding="utf-8")
-    (folder / FIGURES).write_text(_as_json(reached, method, start_seconds, measured), encoding="utf-8")
+    (folder / PROFILE).write_text(profile(reached, start_seconds, measured, batch), encoding="utf-8")
+    (folder / FIGURES).write_text(_as_json(reached, method, start_seconds, measured, batch), encoding="utf-8")
     (folder / PAGE).write_text(page(reached, method, measured), encoding="utf-8")
 
 
@@ -39,7 +51,7 @@ def headline(reached: BreakPoint, method: Method) -> str:
     )
 
 
-def profile(reached: BreakPoint, start_seconds: float, measured: str) -> str:
+def profile(reached: BreakPoint, start_seconds: float, measured: str, batch: Batch = NO_BATCHES) -> str:
     """The `profile` block of a unit in the fleet file."""
     values = {
         "service_seconds": reached.service_seconds,
@@ -48,6 +60,9 @@ def profile(reached: BreakPoint, start_seconds: float, measured: str) -> str:
         "start_seconds": start_seconds,
     }
     block = ", ".join(f"{name}: {_digits(value, 3)}" for name, value in values.items())
+    if batch:
+        sizes = ", ".join(f"{size}: {_digits(seconds, 3)}" for size, seconds in batch.items())
+        block += f", batch: {{{sizes}}}"
     return f"# Measured: {measured}\nprofile: {{{block}}}\n"
 
 
@@ -56,10 +71,11 @@ def _digits(value: float, significant: int) -> str:
     return np.format_float_positional(value, precision=significant, fractional=False, trim="-")
 
 
-def _as_json(reached: BreakPoint, method: Method, start_seconds: float, measured: str) -> str:
+def _as_json(reached: BreakPoint, method: Method, start_seconds: float, measured: str, batch: Batch) -> str:
     told = {
         "measured": measured,
         "start_seconds": start_seconds,
+        "batch_seconds": dict(batch),
         "method": dataclasses.asdict(method),
         **dataclasses.asdict(reached),
     }

@@ -101,20 +101,33 @@ async def find_break_point(send: Send, method: Method) -> BreakPoint:
 
 
 async def idle_seconds(send: Send, method: Method) -> float:
-    """The median time of one request on the idle server, one after the other."""
-    answers = await saturate(send, clients=1, requests=IDLE_REQUESTS)
-    failed = [answer.status for answer in answers if answer.status != httpx2.codes.OK]
-    if failed:
-        raise MeasurementError(
-            f"{len(failed)} of {IDLE_REQUESTS} requests to the idle server failed, status {failed[0]}"
-        )
-    median = float(np.median([answer.seconds for answer in answers[IDLE_WARM_UP_REQUESTS:]]))
+    """The median time of one request on the idle server, one after the other.
+
+    Raises:
+        MeasurementError: it fails, or is slower than the objective.
+    """
+    median = await alone_seconds(send)
     if median > method.objective_seconds:
         raise MeasurementError(
             f"the idle server takes {median:.3g} s, longer than the objective of "
             f"{method.objective_seconds:g} s"
         )
     return median
+
+
+async def alone_seconds(send: Send) -> float:
+    """The median time of a request while there is no other, however long.
+
+    Raises:
+        MeasurementError: the server fails.
+    """
+    answers = await saturate(send, clients=1, requests=IDLE_REQUESTS)
+    failed = [answer.status for answer in answers if answer.status != httpx2.codes.OK]
+    if failed:
+        raise MeasurementError(
+            f"{len(failed)} of {IDLE_REQUESTS} requests to the idle server failed, status {failed[0]}"
+        )
+    return float(np.median([answer.seconds for answer in answers[IDLE_WARM_UP_REQUESTS:]]))
 
 
 def _measuring(send: Send, method: Method) -> Measure:

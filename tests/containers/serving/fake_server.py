@@ -4,13 +4,15 @@ It starts in a second, where the real model needs its libraries, and stops as th
 """
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from PIL.Image import Image
 
 from containers.serving.app import create_app
-from containers.serving.backends.protocol import Picture
+from containers.serving.backends.protocol import OnStep, Picture, ignore_step
 from containers.serving.engine import Engine
 from containers.serving.server import make_server, serve
 from containers.serving.settings import Settings
@@ -19,13 +21,18 @@ from tests.containers.serving.fake_backend import FakeBackend
 BATCH_SECONDS = 0.1
 
 
-class PacedBackend(FakeBackend):
-    """Every batch takes its time."""
+HANG: Final = "hang"
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+
+class PacedBackend(FakeBackend):
+    """Every batch takes its time; the prompt `hang` takes for ever, as a kernel that is stuck."""
+
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, slowly."""
+        if any(picture.prompt == HANG for picture in pictures):
+            threading.Event().wait()
         time.sleep(BATCH_SECONDS)
-        return super().generate(pictures)
+        return super().generate(pictures, on_step)
 
 
 def main() -> None:

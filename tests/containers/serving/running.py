@@ -17,6 +17,7 @@ import uvicorn
 from containers.serving.app import create_app
 from containers.serving.backends.protocol import Backend
 from containers.serving.engine import Engine
+from containers.serving.impatience import ImpatientProtocol
 from containers.serving.settings import Settings
 
 PATIENCE_SECONDS = 120.0  # until a condition must hold on the busiest machine; nothing is asserted about it
@@ -46,7 +47,9 @@ def application(
     # Named as TCP, else asyncio leaves Nagle's delay on.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(create_app(engine), log_config=None, timeout_graceful_shutdown=30)
+        config = uvicorn.Config(
+            create_app(engine), http=ImpatientProtocol, log_config=None, timeout_graceful_shutdown=30
+        )
         server = uvicorn.Server(config)
         # A daemon: a server that does not end fails its test and does not keep the process from ending.
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Sequence
 
 import pytest
 
@@ -42,10 +43,15 @@ def admission(times: ServiceTimes) -> Admission:
     return Admission(times, lambda _: 2, max_queue=4)
 
 
-def test_measurements_are_averaged_with_the_newest_weighing_a_quarter(times: ServiceTimes) -> None:
-    """The new mean is a quarter of the way from the old one to the measurement."""
-    times.record(WORK, 1, 2.0)
-    assert times.estimate(WORK, 1) == pytest.approx(1.25)
+def test_the_estimate_is_the_median_of_the_last_five(times: ServiceTimes) -> None:
+    """Two slow ones of five change nothing, the third is believed."""
+    for _ in range(4):
+        times.record(WORK, 1, 1.0)
+    believed = []
+    for _ in range(3):
+        times.record(WORK, 1, 2.0)
+        believed.append(times.estimate(WORK, 1))
+    assert believed == [1.0, 1.0, 2.0]
 
 
 def test_what_was_never_measured_is_scaled_by_its_computation(times: ServiceTimes) -> None:
@@ -99,11 +105,46 @@ def test_a_full_queue_refuses_even_without_a_deadline(admission: Admission) -> N
     assert refused.value.headers == {"Retry-After": "3"}
 
 
-def test_an_idle_device_is_measured_anew_once_its_figures_are_old(admission: Admission, clock: Clock) -> None:
-    """One slow minute must not refuse everything for ever, since what is refused is never measured."""
+@pytest.mark.parametrize("seconds", [7.0, 20.0])
+def test_one_slow_batch_among_quick_ones_refuses_nobody(clock: Clock, seconds: float) -> None:
+    """After twenty of 0.5 s a slow one moves nothing: a device at work still admits what fits."""
+    times = measured(clock, [0.5] * 20 + [seconds])
+    assert times.estimate(WORK, 1) == 0.5
+    Admission(times, lambda _: 1, max_queue=4).admit(WORK, 1, Backlog([], (WORK, 1)), 2.0)
+
+
+def test_a_device_that_has_become_slow_refuses_while_it_is_busy_and_is_tried_when_idle(clock: Clock) -> None:
+    """Five slow batches are believed; an idle device is never refused to, and three quick ones clear it."""
+    times = measured(clock, [0.5] * 20 + [7.0] * 5)
+    admission = Admission(times, lambda _: 1, max_queue=4)
     with pytest.raises(ApiError):
-        admission.admit(WORK, 1, Backlog([]), 0.5)
+        admission.admit(WORK, 1, Backlog([], (WORK, 1)), 2.0)
+    for _ in range(3):
+        admission.admit(WORK, 1, Backlog([]), 2.0)
+        times.record(WORK, 1, 0.5)
+    admission.admit(WORK, 1, Backlog([], (WORK, 1)), 2.0)
+
+
+def test_a_slow_first_measurement_is_forgotten_with_the_next(clock: Clock) -> None:
+    """A minute for what compiles or loads lazily, and half a second ever after."""
+    times = measured(clock, [60.0])
+    admission = Admission(times, lambda _: 1, max_queue=4)
+    admission.admit(WORK, 1, Backlog([]), 2.0)
+    times.record(WORK, 1, 0.5)
+    admission.admit(WORK, 1, Backlog([], (WORK, 1)), 2.0)
+
+
+def test_what_nothing_has_confirmed_for_a_minute_is_replaced(clock: Clock) -> None:
+    """Five old measurements do not outvote a new one."""
+    times = measured(clock, [7.0] * 5)
     clock.now = 61.0
-    admission.admit(WORK, 1, Backlog([]), 0.5)
-    with pytest.raises(ApiError):
-        admission.admit(WORK, 1, Backlog([WORK]), 0.5)
+    times.record(WORK, 1, 0.5)
+    assert times.estimate(WORK, 1) == 0.5
+
+
+def measured(clock: Clock, seconds: Sequence[float]) -> ServiceTimes:
+    """Service times after these measurements of one picture."""
+    times = ServiceTimes(clock)
+    for each in seconds:
+        times.record(WORK, 1, each)
+    return times

@@ -1,9 +1,6 @@
 import base64
 import io
 import json
-import socket
-import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,20 +8,14 @@ import httpx2
 import pytest
 from PIL import Image
 
-from containers.serving.backends.protocol import DeviceError, DeviceOutOfMemoryError, Served
+from containers.serving.backends.protocol import Served
 from containers.serving.engine import Engine
 from containers.serving.middleware import BODY_LIMIT_BYTES
 from containers.serving.schema import LARGEST_SEED
 from containers.serving.settings import Settings
+from tests.containers.serving.asking import PATH, ask, backend_is_faster_in_batches, counted
 from tests.containers.serving.fake_backend import SMALL, FakeBackend
 from tests.containers.serving.running import application, eventually
-
-PATH = "/v1/images/generations"
-
-
-def ask(client: httpx2.Client, **body: Any) -> httpx2.Response:
-    """Ask for a picture."""
-    return client.post(PATH, json={"prompt": "a cat", **body})
 
 
 def opened(data: dict[str, Any]) -> Image.Image:
@@ -32,23 +23,10 @@ def opened(data: dict[str, Any]) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(data["b64_json"])))
 
 
-def raw(body: dict[str, Any]) -> bytes:
-    """A request for pictures as it goes over the wire."""
-    content = json.dumps(body).encode()
-    head = f"POST {PATH} HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
-    return f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content
-
-
-def counted(client: httpx2.Client, sample: str) -> float:
-    """The value of one sample at /metrics; 0 where there is none."""
-    lines = client.get("/metrics").text.splitlines()
-    return next((float(line.split()[-1]) for line in lines if line.startswith(f"{sample} ")), 0.0)
-
-
 def test_an_answer_has_openais_shape_and_says_how_the_picture_was_made(client: httpx2.Client) -> None:
     """The PNG's text says model, seed, steps and pool, and not the prompt."""
     answer = ask(client, seed=7, steps=3).json()
-    assert set(answer) == {"created", "data", "model", "pool"}
+    assert set(answer) == {"created", "data", "model", "pool", "size", "output_format"}
     assert (answer["model"], answer["pool"]) == ("test-model", "test-pool")
     picture = opened(answer["data"][0])
     assert picture.format == "PNG"
@@ -93,7 +71,7 @@ def test_what_is_absent_takes_the_servers_default(client: httpx2.Client, backend
         ({"guidance_scale": 31}, "guidance_scale", "less than or equal to 30"),
         ({"seed": -1}, "seed", "greater than or equal to 0"),
         ({"seed": LARGEST_SEED + 1}, "seed", f"less than or equal to {LARGEST_SEED}"),
-        ({"response_format": "url"}, "response_format", "'b64_json'"),
+        ({"response_format": "file"}, "response_format", "'b64_json' or 'url'"),
         ({"sead": 1}, "sead", "unknown; valid: prompt, model, n,"),
     ],
 )
@@ -119,7 +97,7 @@ def test_a_body_that_is_no_json_is_refused(client: httpx2.Client) -> None:
 
 def test_another_model_is_not_found(client: httpx2.Client) -> None:
     """404 with OpenAI's code; the served one is named and answers."""
-    answer = ask(client, model="dall-e-3")
+    answer = ask(client, model="someone/else")
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
     assert "test-model" in answer.json()["error"]["message"]
@@ -202,45 +180,6 @@ def test_a_full_queue_refuses_at_once(client: httpx2.Client, backend: FakeBacken
     assert "Retry-After" in refused.headers
 
 
-def test_a_deadline_that_passes_in_the_queue_is_told(
-    client: httpx2.Client, backend: FakeBackend, engine: Engine
-) -> None:
-    """The device is not spent on what nobody waits for any more."""
-    backend.hold()
-    with ThreadPoolExecutor() as others:
-        first = others.submit(ask, client, seed=1)
-        assert backend.began.wait(60)
-        late = others.submit(
-            client.post, PATH, json={"prompt": "x", "seed": 99}, headers={"X-Request-Timeout": "0.2"}
-        )
-        # On a busy machine it may be refused before it comes to wait.
-        eventually(lambda: engine.worker.backlog().waiting or late.done())
-        began = time.monotonic()
-        eventually(lambda: time.monotonic() - began > 0.2)
-        backend.release()
-        assert first.result().status_code == 200
-        assert late.result().status_code == 503
-    assert [99] not in backend.seeds
-
-
-def test_a_client_that_leaves_takes_its_waiting_pictures_with_it(
-    client: httpx2.Client, backend: FakeBackend, engine: Engine
-) -> None:
-    """Queued work is cancelled; what is on the device is finished, and the others are answered."""
-    backend.hold()
-    with ThreadPoolExecutor() as others:
-        first = others.submit(ask, client, seed=1)
-        assert backend.began.wait(60)
-        with socket.create_connection((client.base_url.host, client.base_url.port)) as leaving:
-            leaving.sendall(raw({"prompt": "x", "seed": 50, "n": 3}))
-            eventually(lambda: len(engine.worker.backlog().waiting) == 3)
-        eventually(lambda: not engine.worker.backlog().waiting)
-        backend.release()
-        assert first.result().status_code == 200
-    assert not any(50 in seeds for seeds in backend.seeds)
-    eventually(lambda: counted(client, 'fulcrum_requests_total{status="499"}') == 1)
-
-
 def test_compatible_requests_share_a_batch() -> None:
     """What waits for the device is made together when it shares size, steps and guidance."""
     backend = FakeBackend(batch_sizes=(1, 2, 4))
@@ -258,59 +197,6 @@ def test_compatible_requests_share_a_batch() -> None:
     batches = [sorted(seeds) for seeds in backend.seeds]
     assert [2, 3] in batches
     assert [4] in batches
-
-
-def backend_is_faster_in_batches(backend: FakeBackend) -> None:
-    """Let every call take the same short time, however many pictures it makes."""
-    generate = backend.generate
-    pause = threading.Event()
-
-    def generate_slowly(pictures: Any) -> Any:
-        pause.wait(0.02)
-        return generate(pictures)
-
-    backend.generate = generate_slowly  # type: ignore[method-assign]
-
-
-def test_out_of_memory_fails_only_the_picture_that_does_not_fit() -> None:
-    """A batch that is too large is made one by one; one that can't be made alone is told so."""
-    backend = FakeBackend(batch_sizes=(1, 2))
-    backend_is_faster_in_batches(backend)
-    with application(Settings(steps=2), backend) as (_, client):
-        backend.largest, backend.out_of_memory = 1, DeviceOutOfMemoryError("CUDA out of memory")
-        assert ask(client, seed=1, n=2).status_code == 200
-        backend.errors[5] = DeviceOutOfMemoryError("CUDA out of memory")
-        failed = ask(client, seed=5)
-        assert (failed.status_code, failed.json()["error"]["code"]) == (503, "out_of_memory")
-        assert ask(client, seed=6).status_code == 200
-        assert client.get("/health/ready").status_code == 200
-        assert counted(client, 'fulcrum_device_errors_total{kind="out_of_memory"}') == 2
-
-
-def test_a_device_error_fails_its_request_and_three_in_a_row_the_readiness(
-    client: httpx2.Client, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """500 each; then not ready, and ready again once a probe of the device succeeds."""
-    monkeypatch.setattr("containers.serving.worker.PROBE_SECONDS", 0.01)
-    backend.errors.update({5: DeviceError("lost"), 0: DeviceError("lost")})  # 0: the probe's seed
-    failed = [ask(client, seed=5) for _ in range(3)]
-    assert [answer.status_code for answer in failed] == [500] * 3
-    assert failed[0].json()["error"]["code"] == "device_error"
-    assert "lost" not in failed[0].text
-    assert client.get("/health/ready").status_code == 503
-    assert client.get("/health/live").status_code == 200
-    assert ask(client, seed=6).json()["error"]["code"] == "not_ready"
-    backend.errors.clear()
-    eventually(lambda: client.get("/health/ready").status_code == 200)
-
-
-def test_a_bug_in_the_backend_fails_the_request_and_nothing_else(
-    client: httpx2.Client, backend: FakeBackend
-) -> None:
-    """An unforeseen exception is an answer too; the device's thread goes on."""
-    backend.errors[5] = ValueError("tokenizer")
-    assert ask(client, seed=5).status_code == 500
-    assert ask(client, seed=6).status_code == 200
 
 
 def test_a_server_is_not_ready_before_every_shape_is_warm(settings: Settings) -> None:

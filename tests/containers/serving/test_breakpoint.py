@@ -146,6 +146,16 @@ def test_the_profile_is_what_the_fleet_file_takes(found: BreakPoint) -> None:
     assert profile.start_seconds == 412
 
 
+def test_the_profile_holds_the_batches_that_were_measured(found: BreakPoint, tmp_path: Path) -> None:
+    """Seconds by the number of pictures made at once; without any the key is left out."""
+    batch = {2: 0.7236, 4: 1.2}
+    report.write(found, METHOD, 412.0, "2026-11-22", tmp_path, batch)
+    block = yaml.safe_load((tmp_path / report.PROFILE).read_text())
+    assert block["profile"]["batch"] == {2: 0.724, 4: 1.2}
+    assert json.loads((tmp_path / report.FIGURES).read_text())["batch_seconds"] == {"2": 0.7236, "4": 1.2}
+    assert "batch" not in report.profile(found, 412.0, "2026-11-22")
+
+
 def test_the_written_files_hold_the_figures_and_the_plot(found: BreakPoint, tmp_path: Path) -> None:
     """Figures are valid JSON (null where never answered) and the page is self-contained."""
     report.write(found, METHOD, 412.0, "a <b>server</b>", tmp_path)
@@ -178,14 +188,26 @@ def free_port() -> int:
 def test_the_command_starts_the_server_measures_it_and_writes_the_profile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the command line to the files, over HTTP, on a server that refuses after 40 requests."""
+    """From the command line to the files, over HTTP, on a server that refuses after 52 requests."""
     port = free_port()
     arguments = ["--url", f"http://127.0.0.1:{port}", "--objective", "60", "--out", str(tmp_path)]
-    arguments += ["--start-command", f"{sys.executable} {STAND_IN} {port} 0.02 40", "--node-seconds", "300"]
-    arguments += ["--seconds", "0.5", "--warm-up-seconds", "0", "--repeats", "1", "--halvings", "1"]
+    arguments += ["--start-command", f"{sys.executable} {STAND_IN} {port} 0.02 52", "--node-seconds", "300"]
+    arguments += [
+        "--batches",
+        "2",
+        "--seconds",
+        "0.5",
+        "--warm-up-seconds",
+        "0",
+        "--repeats",
+        "1",
+        "--halvings",
+        "1",
+    ]
     assert command.main(arguments) == 0
     profile = yaml.safe_load((tmp_path / report.PROFILE).read_text())["profile"]
     assert profile["service_seconds"] >= 0.02
+    assert profile["batch"][2] >= 0.02
     assert json.loads((tmp_path / report.FIGURES).read_text())["start_seconds"] > 300
     assert "profile: {service_seconds: " in capsys.readouterr().out
 
@@ -196,6 +218,8 @@ def test_the_command_starts_the_server_measures_it_and_writes_the_profile(
         (["--objective", "-1"], "-1; valid: a number above 0"),
         (["--url", "localhost"], "localhost; valid: an address such as http://127.0.0.1:8000"),
         (["--repeats", "0"], "0; valid: a whole number of 1 or more"),
+        (["--batches", "4,2"], "4,2; valid: ascending numbers above 1, such as 2,4,8"),
+        (["--batches", "2,x"], "2,x; valid: ascending numbers above 1"),
         (["--growth", "1"], "1; valid: a factor above 1"),
         (["--percentile", "100"], "100; valid: a number above 0 and below 100"),
         (["--out", __file__], "is a file; valid: a folder"),

@@ -65,3 +65,19 @@ def test_a_dead_device_thread_is_neither_ready_nor_live(health: Health) -> None:
     """Nothing can bring it back in this process."""
     health.died("the device thread ended: bug")
     assert health.not_ready == health.not_live == "the device thread ended: bug"
+
+
+def test_a_batch_that_is_overdue_takes_the_traffic_away_and_later_the_process(
+    health: Health, now: list[float]
+) -> None:
+    """It counts from when the batch should have been done; one that ends after all is forgiven."""
+    health.device_began(allowed_seconds=5.0)
+    now[0] = 5.0
+    assert health.not_ready == ""
+    now[0] = 7.0
+    assert health.not_ready == "the batch on the device is overdue by 2.0 s"
+    assert health.not_live == ""
+    now[0] = 66.0
+    assert health.not_live == "the batch on the device is overdue by 61 s"
+    health.device_ended()
+    assert health.not_ready == health.not_live == ""

@@ -17,6 +17,7 @@ from containers.serving.engine import Engine
 from containers.serving.server import make_server
 from containers.serving.settings import Settings
 from tests.containers.serving.fake_backend import FakeBackend
+from tests.containers.serving.fake_server import HANG
 from tests.containers.serving.running import eventually, free_port, is_ready, process
 
 # The load balancer's idle timeout, which the server's must outlive.
@@ -101,6 +102,22 @@ def test_told_to_stop_under_load_it_loses_nothing(tmp_path: Path) -> None:
             one.result()
         assert set(statuses) == {200}
         assert server.wait(60) == 0, log.read_text("utf-8")
+
+
+def test_a_device_that_hangs_for_ever_keeps_nobody_waiting(tmp_path: Path) -> None:
+    """Its client is answered by the deadline, readiness goes, and told to stop the process still leaves."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with process(tmp_path / "log", "tests.containers.serving.fake_server", str(port)):
+        eventually(lambda: is_ready(url))
+        late = httpx2.post(
+            f"{url}/v1/images/generations",
+            json={"prompt": HANG},
+            headers={"X-Request-Timeout": "0.5"},
+            timeout=60,
+        )
+        assert late.status_code == 504
+        eventually(lambda: not is_ready(url))
 
 
 def test_a_wrong_setting_ends_it_at_once_with_one_line() -> None:

@@ -5,7 +5,7 @@ import pytest
 from PIL.Image import Image
 
 from containers.serving.admission import ServiceTimes
-from containers.serving.backends.protocol import Picture, Work
+from containers.serving.backends.protocol import OnStep, Picture, Work, ignore_step
 from containers.serving.warmup import warm_up
 from tests.containers.serving.fake_backend import SMALL, FakeBackend
 
@@ -20,11 +20,11 @@ class TimedBackend(FakeBackend):
         self.now = 0.0
         self._seconds = seconds
 
-    def generate(self, pictures: Sequence[Picture]) -> list[Image]:
+    def generate(self, pictures: Sequence[Picture], on_step: OnStep = ignore_step) -> list[Image]:
         """Make the pictures, and let the time pass."""
         is_first = len(pictures) not in {len(batch) for batch in self.batches}
         self.now += 3600.0 if is_first else self._seconds[len(pictures)]
-        return super().generate(pictures)
+        return super().generate(pictures, on_step)
 
 
 @pytest.mark.parametrize(

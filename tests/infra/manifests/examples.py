@@ -50,6 +50,6 @@ def selects(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 def environment_of(spec: Manifest) -> dict[str, str]:
-    """The variables of the pod's one container."""
+    """The variables of the pod's one container that have a value of their own."""
     (container,) = spec["containers"]
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}

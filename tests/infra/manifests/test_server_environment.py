@@ -34,6 +34,7 @@ def test_the_server_understands_every_variable_that_it_is_given() -> None:
             told = ServerSettings.from_environ(given)
             assert (told.unit, told.pool, told.fleet) == (unit.name, pool.name, "Fulcrum")
             assert told.latency_seconds == FLEET.objective.latency_seconds
+            assert told.service_seconds == unit.profile.service_seconds
             assert told.metric_namespace == names.NAMESPACE
 
 

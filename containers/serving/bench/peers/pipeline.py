@@ -5,7 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from containers.serving import png
+from containers.serving import files
 from containers.serving.backends.loading import load_backend
 from containers.serving.backends.protocol import Picture, Work
 from containers.serving.settings import Settings
@@ -29,7 +29,7 @@ class Pipeline:
         pictures = [Picture(body["prompt"], "", body["seed"], work) for body in bodies]
         images = self._backend.generate(pictures)
         files = [
-            png.encode(image, picture, model=settings.model, pool=settings.pool)
+            files.encode(image, picture, model=settings.model, pool=settings.pool)
             for image, picture in zip(images, pictures, strict=True)
         ]
         return [{"data": [{"b64_json": base64.b64encode(file).decode("ascii")}]} for file in files]

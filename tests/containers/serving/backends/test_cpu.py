@@ -8,7 +8,7 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from containers.serving.backends.diffusion import PipelineBackend
-from containers.serving.backends.protocol import Picture, Served, Shape, Work
+from containers.serving.backends.protocol import Picture, Shape, Work
 
 WORK = Work(Shape(64, 64), 4, 7.5)
 # Of 255. The sums of a batch are not always rounded as those of one picture: the last bit may differ.
@@ -34,7 +34,7 @@ def pictures(count: int, work: Work = WORK) -> list[Picture]:
 
 def test_it_serves_the_size_that_the_model_was_trained_for(cpu_backend: PipelineBackend) -> None:
     """Without SHAPES the model's own size is the one."""
-    assert cpu_backend.served == Served((Shape(64, 64),))
+    assert cpu_backend.served.shapes == (Shape(64, 64),)
     assert cpu_backend.batch_sizes == (1, 2, 4)
 
 

@@ -1,10 +1,12 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from containers.serving.backends.diffusion import (
     PipelineBackend,
@@ -14,17 +16,22 @@ from containers.serving.backends.diffusion import (
     load_pipeline,
     powers_of_two,
     render,
+    served_by,
     shapes_of,
 )
 from containers.serving.backends.protocol import (
+    AbandonedError,
+    ContentRefusedError,
     DeviceError,
     DeviceOutOfMemoryError,
+    InvalidPictureError,
     Picture,
+    Preview,
     Served,
     Shape,
     Work,
 )
-from containers.serving.settings import Settings
+from containers.serving.settings import InvalidSettingsError, Settings
 from tests.containers.serving import families
 
 SHAPE = Shape(64, 64)
@@ -37,6 +44,10 @@ WORK = Work(SHAPE, 2, 5.0)
         (families.xl, "StableDiffusionXLPipeline"),
         (families.sd3, "StableDiffusion3Pipeline"),
         (families.flux, "FluxPipeline"),
+        (families.pixart, "PixArtSigmaPipeline"),
+        (families.sana, "SanaPipeline"),
+        (families.z_image, "ZImagePipeline"),
+        (families.qwen_image, "QwenImagePipeline"),
     ],
 )
 def test_every_family_is_served_through_the_same_call(
@@ -135,3 +146,85 @@ def test_any_other_runtime_error_is_the_devices() -> None:
     with pytest.raises(DeviceError, match="illegal memory access") as told, device_errors():
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
     assert not isinstance(told.value, DeviceOutOfMemoryError)
+
+
+def test_what_is_not_finite_is_no_picture(tiny_directory: Path) -> None:
+    """Turned into bytes it would be black, and answered."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    pipeline.vae.decoder.conv_out.bias.data.fill_(torch.nan)
+    with pytest.raises(InvalidPictureError, match="not finite"):
+        render(pipeline, [Picture("a cat", "", 1, WORK)])
+
+
+def test_the_safety_checkers_verdict_is_told(tiny_directory: Path) -> None:
+    """Diffusers puts a black picture in place of what it refuses."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    pipeline.run_safety_checker = lambda image, *_: (image * 0, [True])
+    with pytest.raises(ContentRefusedError):
+        render(pipeline, [Picture("a cat", "", 1, WORK)])
+
+
+def test_a_batch_can_be_ended_and_seen_between_steps(tiny_directory: Path) -> None:
+    """What `on_step` raises ends it; the preview after the last step is the picture."""
+    pipeline = load_pipeline(Settings(), tiny_directory, torch.float32)
+    seen: list[Image.Image] = []
+
+    def look(done: int, preview: Preview) -> None:
+        seen.extend(preview())
+        if done == WORK.steps and len(seen) > WORK.steps:
+            raise AbandonedError
+
+    picture = Picture("a cat", "", 1, WORK)
+    (made,) = render(pipeline, [picture], look)
+    assert np.abs(np.asarray(seen[-1], np.int16) - np.asarray(made, np.int16)).max() <= 1
+    with pytest.raises(AbandonedError):
+        render(pipeline, [picture], look)
+
+
+def test_a_picture_is_made_from_another_and_within_a_mask(cpu_backend: PipelineBackend) -> None:
+    """The pipeline's siblings share its weights; what the mask leaves out stays, more or less."""
+    assert cpu_backend.served.kinds == {"text", "image", "inpaint"}
+    source = Image.new("RGB", (64, 64), (200, 30, 30))
+    for kind, mask in (("image", None), ("inpaint", Image.new("L", (64, 64), 255))):
+        work = Work(SHAPE, 4, 5.0, kind=kind, strength=0.5)  # type: ignore[arg-type]  # a kind of the tuple
+        picture = Picture("a cat", "", 1, work, source, mask)
+        (first,) = cpu_backend.generate([picture])
+        (again, other) = cpu_backend.generate([picture, replace(picture, seed=2)])
+        assert np.abs(np.asarray(first, np.int16) - np.asarray(again, np.int16)).max() <= 1
+        assert np.abs(np.asarray(first, np.int16) - np.asarray(other, np.int16)).max() > 1
+
+
+def test_a_text_is_cut_where_the_tokenizer_ends(cpu_backend: PipelineBackend) -> None:
+    """CLIP reads 77 tokens, its two marks among them; here every letter is one."""
+    fits, longer = Picture("x" * 75, "", 1, WORK), Picture("x" * 76, "y" * 76, 1, WORK)
+    assert (cpu_backend.cut(fits), cpu_backend.cut(longer)) == ((), ("prompt", "negative_prompt"))
+
+
+def test_a_pipeline_that_is_not_in_the_table_is_refused_by_name(tmp_path: Path) -> None:
+    """Before anything is loaded; the message names it and what would be served."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableVideoDiffusionPipeline"}')
+    with pytest.raises(
+        InvalidSettingsError, match=r"is a StableVideoDiffusionPipeline; valid: FluxPipeline, "
+    ):
+        load_pipeline(Settings(), tmp_path, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("family", "guided", "negative"),
+    [(families.xl, True, True), (families.flux, True, False), (families.qwen_image, True, True)],
+)
+def test_guidance_and_a_negative_prompt_change_the_picture_or_are_refused(
+    family: Callable[[], Any], tmp_path: Path, *, guided: bool, negative: bool
+) -> None:
+    """What the table promises of a family is so: nothing that a request says is dropped silently."""
+    family().save_pretrained(tmp_path)
+    pipeline = load_pipeline(Settings(), tmp_path, torch.float32)
+    served = served_by(Settings(), pipeline)
+    assert (served.takes_guidance, served.takes_negative_prompt) == (guided, negative)
+    stronger = replace(WORK, guidance_scale=20.0)
+    against = replace(WORK, has_negative_prompt=True)
+    plain, other = (render(pipeline, [Picture("a cat", "", 1, work)])[0] for work in (WORK, stronger))
+    assert np.abs(np.asarray(plain, np.int16) - np.asarray(other, np.int16)).max() > 0
+    if negative:
+        (other,) = render(pipeline, [Picture("a cat", "rain, fog and much more", 1, against)])
+        assert np.abs(np.asarray(plain, np.int16) - np.asarray(other, np.int16)).max() > 0

@@ -11,6 +11,7 @@ from containers.serving.backends import inductor
 from containers.serving.backends.diffusion import load_pipeline, render
 from containers.serving.backends.protocol import Picture, Served, Shape, Work
 from containers.serving.settings import Settings
+from tests.containers.serving import families
 
 SHAPE = Shape(64, 64)
 
@@ -53,3 +54,12 @@ def test_graphs_are_kept_in_the_cache_directory(tiny_directory: Path, tmp_path: 
     """Where a volume keeps them over a restart, although torch has chosen another place by then."""
     inductor.load(Settings(cache_directory=tmp_path), tiny_directory, compiler="eager")
     assert os.environ["TORCHINDUCTOR_CACHE_DIR"] == str(tmp_path / "inductor")
+
+
+def test_layers_for_videos_keep_their_order_of_axes(tmp_path: Path) -> None:
+    """Qwen-Image's VAE has five axes, which channels-last has no order for."""
+    saved, cache = tmp_path / "model", tmp_path / "cache"
+    families.qwen_image().save_pretrained(saved)
+    backend = inductor.load(Settings(cache_directory=cache), saved, compiler="eager")
+    assert backend.served.kinds == {"text"}
+    assert backend.served.guided
