@@ -197,6 +197,7 @@ def test_an_action_that_fails_leaves_both_ways_with_the_same_snapshot(action: st
 
 
 TROUBLES: Final = (
+    {"at": 1, "what": "node-slow", "pool": GPU_SPOT, "nodes": 1, "factor": 3},
     {"at": 1, "minutes": 9, "what": "node-errors", "pool": NEURON, "nodes": 1, "share": 0.5},
     {"at": 2, "what": "node-dead", "pool": GPU, "nodes": 1},
     {"at": 2, "minutes": 2, "what": "group-status", "pool": NEURON_SPOT, "status": "DEGRADED"},
@@ -214,12 +215,14 @@ def test_trouble_shows_alike_both_ways() -> None:
     """Zones, health, anomalies, limits, suspensions, statuses, groups that are gone and calls that fail."""
     minutes = 13
     trouble = Trouble.parse({"trouble": list(TROUBLES)}, TWINS, minutes)
-    nodes, pools = set(), set()
+    nodes, pools, slow = set(), set(), set()
     for ours, theirs in snapshots(replace(scenario_of(TWINS, minutes, {}, PriceTrace({})), trouble=trouble)):
         assert canonical(ours) == canonical(theirs)
         pools |= {(signals.status, signals.launch_suspended.value) for signals in ours.pools.values()}
+        slow |= set(ours.node_seconds.values())
         nodes |= {node.target.value for signals in ours.pools.values() for node in signals.nodes.values()}
     assert {"healthy", "unhealthy", "initial"} <= nodes
+    assert slow == {1.8}
     assert {("DEGRADED", ""), ("DELETED", ""), ("ACTIVE", "aws")} <= pools
 
 
