@@ -58,6 +58,7 @@ class Metric(Enum):
     FOREIGN_WEIGHTS = ("ForeignWeights", Owner.LOOP, OF_FLEET, "Count", "tick")
     SURVIVAL = ("Survival", Owner.LOOP, OF_FLEET, "Count", "tick")
     ALL_UNHEALTHY = ("AllUnhealthy", Owner.LOOP, OF_FLEET, "Count", "tick")
+    BREAKER = ("Breaker", Owner.LOOP, OF_FLEET, "Count", "tick")
     # Of how many units it could not be read which nodes serve
     BELIEFS_STALE = ("BeliefsStale", Owner.LOOP, OF_FLEET, "Count", "tick")
     NODE_GROUP_HELD = ("NodeGroupHeld", Owner.LOOP, OF_POOL, "Count", "tick")

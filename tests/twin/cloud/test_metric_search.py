@@ -1,29 +1,38 @@
 """SEARCH in the embedded cloud: a series for each node that put something, and nothing else."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from twin.cloud.embedded import BEGINNING, Cloud
+from tests.control_lambda.core.examples import fleet, unit
+from twin.cloud.embedded import BEGINNING, Cloud, start
 
+FLEET = fleet(unit("a"))
 LATER = BEGINNING + 600
 SCHEMA = "{Fulcrum,Fleet,Unit,Node}"
 EXPRESSION = f"""SEARCH('{SCHEMA} MetricName="NodeServiceSeconds" Fleet="here"', 'Average', 60)"""
 
 
 @pytest.fixture
-def cloud(cloud: Cloud) -> Cloud:
+def cloud() -> Iterator[Cloud]:
     """Two nodes of this cluster put their seconds, and others something else; ten minutes ago."""
+    with start() as cloud:
+        cloud.provision(FLEET)
+        put_seconds(cloud)
+        cloud.advance(LATER)
+        yield cloud
+
+
+def put_seconds(cloud: Cloud) -> None:
+    """Put what is sought, and what differs from it in one way each."""
     put(cloud, "NodeServiceSeconds", {"Fleet": "here", "Unit": "a", "Node": "10.0.0.2"}, 1.5)
     put(cloud, "NodeServiceSeconds", {"Fleet": "here", "Unit": "a", "Node": "10.0.0.1"}, 1.6)
     put(cloud, "NodeServiceSeconds", {"Fleet": "there", "Unit": "a", "Node": "10.0.0.3"}, 1.7)
     put(cloud, "NodeServiceSeconds", {"Fleet": "here", "Unit": "a"}, 1.8)
     put(cloud, "Arrivals", {"Fleet": "here", "Unit": "a", "Node": "10.0.0.4"}, 1.9)
-    cloud.advance(LATER)
-    return cloud
 
 
 def put(cloud: Cloud, metric: str, dimensions: Mapping[str, str], value: float) -> None:

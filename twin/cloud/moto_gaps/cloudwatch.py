@@ -2,8 +2,8 @@
 
 Moto keeps one datum per sample and rescans all of them, has no percentiles, and answers metric math with
 nothing. Restored: statistics and percentiles from minute buckets, metric math and SEARCH, the load balancer's
-metrics in a minute's datum that is late by two minutes, or as trouble has it, and absent when there is nothing
-to report.
+metrics in a minute's datum that is late by two minutes, or as trouble has it, and absent when there is
+nothing to report.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
