@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tests.control_lambda.core.examples import fleet, unit
 from twin.cloud.embedded import BEGINNING, Cloud, start
 
-FLEET = fleet(unit("a"))
+FLEET = fleet(unit("neuron"))
 LATER = BEGINNING + 600
 SCHEMA = "{Fulcrum,Fleet,Unit,Node}"
 EXPRESSION = f"""SEARCH('{SCHEMA} MetricName="NodeServiceSeconds" Fleet="here"', 'Average', 60)"""
