@@ -192,7 +192,7 @@ def _series(metric: Parameters) -> Series:
     return series(metric["Namespace"], metric["MetricName"], _dimensions(metric))
 
 
-def _name_of(key: Series) -> Sequence[tuple[str, str]]:
+def _name_of(key: Series) -> list[tuple[str, str]]:
     return sorted(key.dimensions)
 
 
