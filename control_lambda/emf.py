@@ -31,6 +31,7 @@ _FLAGS: Final = {
     Metric.BUDGET_REACHED: Code.BUDGET,
     Metric.SHORTFALL: Code.SHORTFALL,
     Metric.ALL_UNHEALTHY: Code.ALL_UNHEALTHY,
+    Metric.BREAKER: Code.BREAKER,
 }
 # Too little is known to decide; and whose nodes serve is known from elsewhere or not at all.
 _SURVIVAL: Final = (Code.NO_MEMORY, Code.NO_FLEET, Code.PAUSE_UNREADABLE)

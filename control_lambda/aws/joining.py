@@ -169,6 +169,17 @@ def pool_signals(
     )
 
 
+def by_node(said: Mapping[str, float], instances: Mapping[str, Instance] | None) -> dict[str, float]:
+    """What is said of addresses, by the instances that have them; of several the most."""
+    if not said:
+        return {}
+    return {
+        identity: max(said[address] for address in found)
+        for identity, instance in (instances or {}).items()
+        if (found := instance.addresses.intersection(said))
+    }
+
+
 def best_of(targets: Iterable[Target]) -> Target:
     """Targets of one node as one: the best health, anomalous where any of them is."""
     found = tuple(targets)

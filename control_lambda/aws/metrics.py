@@ -1,4 +1,4 @@
-"""What CloudWatch holds: the load balancer's minutes, launches refused, and prices.
+"""What CloudWatch holds: the load balancer's minutes, what slow nodes say, launches refused, and prices.
 
 A GetMetricData call has one time window, so there are two of them: one over the last minutes, one over
 the hours in which a price still counts as known. Each asks for everything in one batch.
@@ -29,6 +29,9 @@ PRICE_READ_SECONDS: Final = 10 * MINUTE_SECONDS
 NEW_COUNT_SECONDS: Final = 4 * MINUTE_SECONDS
 NEW_PRICE_SECONDS: Final = PRICE_READ_SECONDS + MINUTE_SECONDS
 
+# Nodes report every minute, and CloudWatch shows it within three: what is older is over.
+NODE_REPORT_SECONDS: Final = 5 * MINUTE_SECONDS
+
 Points = dict[int, float]  # start of the period (epoch seconds) to value
 
 
@@ -36,12 +39,14 @@ Points = dict[int, float]  # start of the period (epoch seconds) to value
 class Counts:
     """The last minutes: per unit, without a target, and the launches refused in them.
 
+    `node_seconds` maps the address of a node that says that it is slow to the seconds that a request takes.
     `invalid` tells what came that can be no count; it counts as not having come.
     """
 
     minutes: Mapping[str, tuple[Minute, ...]]
     untargeted: Mapping[int, float]
     refused: tuple[Evidence, ...]
+    node_seconds: Mapping[str, float] = field(default_factory=dict)
     invalid: tuple[str, ...] = ()
 
 
@@ -70,6 +75,7 @@ class MetricsReader:
         queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
         queries += self._untargeted_queries(fleet)
         queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in LAUNCH_REFUSALS]
+        queries.append(self._nodes_query())
         points, invalid = valid_counts(self._read(queries, at, WINDOW_SECONDS), at)
         return Counts(
             {name: _minutes(name, points) for name in deployed},
@@ -80,6 +86,9 @@ class MetricsReader:
                 for kind in LAUNCH_REFUSALS
                 for minute, count in sorted(points.get(_id("refused", pool.name, kind), {}).items())
                 if count > 0
+            ),
+            latest_reports(
+                {key.removeprefix(_OF_NODE): series for key, series in points.items() if _is_of_node(key)}, at
             ),
             invalid,
         )
@@ -152,6 +161,17 @@ class MetricsReader:
             "Sum",
         )
 
+    def _nodes_query(self) -> dict[str, Any]:
+        """Whatever the fleet's nodes put: one expression, however many they are."""
+        metric = Metric.NODE_SERVICE_SECONDS
+        schema = ",".join((self._environment.metric_namespace, *metric.dimensions))
+        wanted = f'MetricName="{metric.metric_name}" {names.FLEET}="{self._environment.cluster_name}"'
+        return {
+            "Id": _NODES,
+            "Expression": f"SEARCH('{{{schema}}} {wanted}', 'Average', {MINUTE_SECONDS})",
+            "Label": f"${{PROP('Dim.{names.NODE}')}}",
+        }
+
     def _price_query(self, pool: str) -> dict[str, Any]:
         dimensions = {names.FLEET: self._environment.cluster_name, names.POOL: pool}
         return _query(
@@ -163,7 +183,7 @@ class MetricsReader:
         )
 
     def _read(self, queries: list[dict[str, Any]], before: float, seconds: int) -> dict[str, Points]:
-        """The whole minutes of the last `seconds` before `before`, by query id."""
+        """The whole minutes of the last `seconds` before `before`, by query id; of each node by itself."""
         end = int(before) // MINUTE_SECONDS * MINUTE_SECONDS
         points: dict[str, Points] = {}
         more: dict[str, str] = {}
@@ -177,12 +197,22 @@ class MetricsReader:
             for result in answer["MetricDataResults"]:
                 if result.get("StatusCode") not in _ANSWERED:
                     raise IncompleteAnswerError(f"{result['Id']}: {result.get('StatusCode')}")
-                series = points.setdefault(result["Id"], {})
+                series = points.setdefault(_key(result), {})
                 moments = (int(moment.timestamp()) for moment in result["Timestamps"])
                 series.update(zip(moments, result["Values"], strict=True))
             if not answer.get("NextToken"):
                 return points
             more = {"NextToken": answer["NextToken"]}
+
+
+def latest_reports(reported: Mapping[str, Points], at: float) -> dict[str, float]:
+    """What each node said last, of those that have said anything in the last whole minutes before `at`."""
+    found: dict[str, float] = {}
+    for node, series in reported.items():
+        recent = [start for start in series if at - NODE_REPORT_SECONDS <= start <= at - MINUTE_SECONDS]
+        if recent:
+            found[node] = series[max(recent)]
+    return found
 
 
 def valid_counts(points: Mapping[str, Points], at: float) -> tuple[dict[str, Points], tuple[str, ...]]:
@@ -226,6 +256,8 @@ _UNIT_METRICS: Final[Mapping[str, tuple[Metric, str]]] = {
     "healthy_hosts": (Metric.HEALTHY_HOST_COUNT, "Maximum"),
 }
 _UNTARGETED: Final = (Metric.FIXED_RESPONSE_COUNT, Metric.ELB_503_COUNT)
+_NODES: Final = "nodes"  # the one expression that answers with a series for each node
+_OF_NODE: Final = f"{_NODES} "
 _ANSWERED: Final = ("Complete", "PartialData")  # PartialData: the next page goes on
 
 
@@ -248,6 +280,15 @@ def _query(
             "Stat": statistic,
         },
     }
+
+
+def _key(result: Mapping[str, Any]) -> str:
+    """By what a result is known: its query, and of the expression's many its label, the node."""
+    return _OF_NODE + str(result["Label"]) if result["Id"] == _NODES else str(result["Id"])
+
+
+def _is_of_node(key: str) -> bool:
+    return key.startswith(_OF_NODE)
 
 
 def _id(*parts: str) -> str:

@@ -16,6 +16,7 @@ from control_lambda.aws.joining import (
     Joined,
     NodeGroup,
     Target,
+    by_node,
     healthy_of,
     join,
 )
@@ -57,7 +58,7 @@ class Sources(Protocol):
         ...
 
     def traffic(self, fleet: Fleet, at: float) -> Counts:
-        """The load balancer's counts, and the launches counted as refused."""
+        """The load balancer's counts, what slow nodes say, and the launches counted as refused."""
         ...
 
     def prices(self, fleet: Fleet, at: float) -> Prices:
@@ -131,6 +132,7 @@ def sense(
         pools=joined.pools,
         healthy=joined.healthy,
         targets=joined.registered,
+        node_seconds=by_node(traffic.node_seconds, answers.instances),
         weights=calls.answer(asked_weights),
         class_weights=(calls.answer(asked_rows) or {}) if asked_rows else {},
         evidence=(*evidence, *traffic.refused, *refused),

@@ -115,7 +115,7 @@ def keep_what_serves(outlook: Outlook, wanted: Mapping[str, int], traffic: Traff
 
 
 def choose_terminations(outlook: Outlook, wanted: Mapping[str, int]) -> tuple[Termination, ...]:
-    """The nodes that leave by id: those of no use, and the worst where a pool with such or slow ones shrinks.
+    """The nodes that leave by id: those of no use, slow ones, and the worst where a pool with such shrinks.
 
     A node gives up its place where the group is to want less: it may not grow there, or need not.
     """
@@ -134,7 +134,7 @@ def _leaving(outlook: Outlook, supply: Supply, wanted: int) -> Iterator[Terminat
     surplus = min(too_many - decrements, max(0, supply.in_service - wanted))
     left = replacing.allowance(supply.pool.name, outlook.snapshot, outlook.state) - len(supply.doomed)
     chosen = bool(supply.census.slow or supply.useless or supply.doomed) and 0 < surplus <= left
-    first = replacing.leaving_first(supply.census, signals, surplus) if chosen else ()
+    first = replacing.leaving_first(supply.census, signals, surplus, supply.doomed) if chosen else ()
     return replacing.terminations(supply.pool.name, supply.census, supply.doomed, first, decrements)
 
 

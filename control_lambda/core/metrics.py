@@ -10,6 +10,7 @@ Dimensions = tuple[str, ...]
 OF_FLEET: Final[Dimensions] = (names.FLEET,)
 OF_UNIT: Final[Dimensions] = (names.FLEET, names.UNIT)
 OF_POOL: Final[Dimensions] = (names.FLEET, names.POOL)
+OF_NODE: Final[Dimensions] = (names.FLEET, names.UNIT, names.NODE)  # a node is named by its IP address
 OF_REFUSAL: Final[Dimensions] = (names.FLEET, names.POOL, names.KIND)
 OF_LOAD_BALANCER: Final[Dimensions] = (names.LOAD_BALANCER,)
 OF_TARGET_GROUP: Final[Dimensions] = (names.LOAD_BALANCER, names.TARGET_GROUP)
@@ -21,11 +22,14 @@ Cadence = Literal["tick", "minute", "hour", "occasion"]
 
 
 class Owner(StrEnum):
-    """Who puts a metric: one of the two Lambdas, the load balancer, or with `routing: router` the router."""
+    """Who puts a metric: one of the two Lambdas, the load balancer, a server, or with `routing: router` the
+    router.
+    """
 
     LOOP = "loop"
     SIGNALS = "signals"
     LOAD_BALANCER = "load balancer"
+    SERVER = "server"
     ROUTER = "router"
 
 
@@ -54,6 +58,7 @@ class Metric(Enum):
     FOREIGN_WEIGHTS = ("ForeignWeights", Owner.LOOP, OF_FLEET, "Count", "tick")
     SURVIVAL = ("Survival", Owner.LOOP, OF_FLEET, "Count", "tick")
     ALL_UNHEALTHY = ("AllUnhealthy", Owner.LOOP, OF_FLEET, "Count", "tick")
+    BREAKER = ("Breaker", Owner.LOOP, OF_FLEET, "Count", "tick")
     # Of how many units it could not be read which nodes serve
     BELIEFS_STALE = ("BeliefsStale", Owner.LOOP, OF_FLEET, "Count", "tick")
     NODE_GROUP_HELD = ("NodeGroupHeld", Owner.LOOP, OF_POOL, "Count", "tick")
@@ -85,6 +90,9 @@ class Metric(Enum):
     ELB_503_COUNT = ("HTTPCode_ELB_503_Count", Owner.LOAD_BALANCER, OF_LOAD_BALANCER, "Count", "occasion")
     # Shown only: its 503s, and its 502s and 504s for targets that did not answer
     ELB_5XX_COUNT = ("HTTPCode_ELB_5XX_Count", Owner.LOAD_BALANCER, OF_LOAD_BALANCER, "Count", "occasion")
+
+    # How long a request takes there: put only by a node that is slower than its unit's profile
+    NODE_SERVICE_SECONDS = ("NodeServiceSeconds", Owner.SERVER, OF_NODE, "Seconds", "occasion")
 
     # The router answers for the units' target groups: what they would tell, it tells by the same names. By
     # fleet alone it counts what it refused, which reached no unit.

@@ -182,7 +182,8 @@ class Snapshot:
     (keyed by the minute's start) that found no target: what the load balancer or the router answered
     itself. A pool whose sizes could not be sensed is absent; so is a unit without counts from `minutes`,
     and one without target health from `healthy` and `targets`, the healthy and all registered targets
-    (draining ones are not). `node_seconds` maps a node to the seconds that it says a request takes there.
+    (draining ones are not). `node_seconds` maps a node that is slower than its unit's profile to the
+    seconds that it says a request takes there.
     `weights` is the rule as it stands: empty when there is none, None when it could not be read.
     `class_weights` holds the rules of the query classes before the last that could be read. `unbuilt` maps a
     unit whose image or artifact has never been built to the builds that it waits for, in words. `failures`
@@ -347,13 +348,14 @@ class NodesMemory:
     """What is remembered of a pool's nodes, as of `at` (0: nothing).
 
     `unserved` were seen before they ever served, `unhealthy` ones have served and do not now, since the time
-    given; every other node of the pool served when it was last seen. `terminated` are the times at which
-    nodes were terminated by id lately.
+    given; every other node of the pool served when it was last seen. `limping` ones serve far worse than
+    others, since the time given. `terminated` are the times at which nodes were terminated by id lately.
     """
 
     at: float = 0.0
     unserved: tuple[str, ...] = ()
     unhealthy: Mapping[str, float] = field(default_factory=dict)
+    limping: Mapping[str, float] = field(default_factory=dict)
     terminated: tuple[float, ...] = ()
 
 

@@ -9,6 +9,7 @@ FLEET: Final = "Fleet"
 UNIT: Final = "Unit"
 POOL: Final = "Pool"
 KIND: Final = "Kind"
+NODE: Final = "Node"
 
 # The load balancer's own
 LOAD_BALANCER_NAMESPACE: Final = "AWS/ApplicationELB"

@@ -116,7 +116,7 @@ class Code(StrEnum):
     )
     SLOW = (
         "node-slow",
-        "Nodes serve far worse than the others of their unit; they leave first.",
+        "Nodes serve far worse than others of their unit; they are replaced a few at a time and leave first.",
         "{subject}: {nodes} far slower than the others, or answering errors",
     )
     REPLACED = (

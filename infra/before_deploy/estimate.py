@@ -33,9 +33,9 @@ STATE_KIB: Final = 9
 LOG_KB_PER_TICK: Final = 8
 WRITES_PER_TICK: Final = 2  # the lease, and the state with it
 
-# What a tick reads with GetMetricData: per load balancer, per unit, and per pool the refusals by kind and, in
-# one minute of ten, the price.
-FLEET_READS: Final = 2
+# What a tick reads with GetMetricData: of the fleet what found no target, and what slow nodes say (a series
+# for each that does); per unit; and per pool the refusals by kind and, in one minute of ten, the price.
+FLEET_READS: Final = 3
 UNIT_READS: Final = 6
 POOL_READS: Final = len(LAUNCH_REFUSALS) + 0.1
 

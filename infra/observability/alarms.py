@@ -265,6 +265,17 @@ def _of_the_loop(metrics: FleetMetrics, tick_errors: cloudwatch.IMetric) -> Iter
         pages=True,
     )
     yield Watch(
+        key="breaker",
+        says="Whole units ceased to serve at once, for three minutes: the checks or the image are to blame.",
+        runbook=Code.BREAKER,
+        metric=metrics.of_fleet(Metric.BREAKER, "Minimum"),
+        comparison=AT_LEAST,
+        threshold=1,
+        periods=3,
+        missing=UNCHANGED,
+        pages=True,
+    )
+    yield Watch(
         key="lease-stuck",
         says="For three minutes every tick found the lease held by another.",
         runbook="lease-stuck",

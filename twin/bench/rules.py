@@ -297,8 +297,8 @@ def _the_right_node_leaves(tick: Tick) -> Iterator[str]:
         signals = tick.snapshot.pools[item.pool]
         if not signals.sizable:
             yield f"{item.pool}: {item.node} is terminated although the pool is held"
-        if item.node not in census.useless and signals.desired <= tick.size(item.pool):
-            yield f"{item.node}: neither dead nor hung, and {item.pool} does not shrink"
+        if item.node not in census.useless + census.slow and signals.desired <= tick.size(item.pool):
+            yield f"{item.node}: neither dead, hung nor slow, and {item.pool} does not shrink"
         if item.decrement and tick.size(item.pool) >= signals.desired:
             yield f"{item.node}: its place is given up, and {item.pool} does not shrink"
 
@@ -412,7 +412,7 @@ RULES: Final[Mapping[str, Rule]] = {
         _terminations_keep_pace,
     ),
     "right-node": Rule(
-        "Unless its pool shrinks, only a dead or hung node is terminated by id, and keeps its place.",
+        "Unless its pool shrinks, only a dead, hung or slow node is terminated by id, and keeps its place.",
         _the_right_node_leaves,
     ),
     "breaker": Rule("When everything ceased to serve together, one node is replaced at a time.", _breaker),

@@ -26,7 +26,7 @@ from control_lambda.core.metrics import Metric
 from twin.cloud.moto_gaps.autoscaling import AutoScaling
 from twin.cloud.moto_gaps.cloudwatch import CloudWatch
 from twin.cloud.moto_gaps.deployed import CloudFormation, CodeBuild, Logs
-from twin.cloud.moto_gaps.deployment import Deployment, metric_dimension
+from twin.cloud.moto_gaps.deployment import Deployment, address, metric_dimension
 from twin.cloud.moto_gaps.ec2 import Ec2
 from twin.cloud.moto_gaps.eks import Eks
 from twin.cloud.moto_gaps.elbv2 import Elbv2
@@ -245,6 +245,21 @@ class Cloud:
             self._put(group, Metric.TARGET_5XX_COUNT, at, np.ones(errors))
             if healthy_hosts is not None:
                 self._put(group, Metric.HEALTHY_HOST_COUNT, at, [healthy_hosts])
+
+    def put_node_seconds(self, at: float, seconds: Mapping[str, float]) -> None:
+        """Have servers put how long a request takes there in the minute of `at`, by the node's id."""
+        deployment = self._deployment
+        with self._gateway.lock:
+            for node in deployment.existing():
+                if node.id in seconds:
+                    of_node = {
+                        names.FLEET: deployment.cluster,
+                        names.UNIT: deployment.fleet.unit_of[node.pool].name,
+                        names.NODE: address(node),
+                    }
+                    metric = Metric.NODE_SERVICE_SECONDS.metric_name
+                    key = series(names.NAMESPACE, metric, of_node)
+                    self._minutes.put(key, minute_of(at), [seconds[node.id]])
 
     def put_untargeted(self, at: float, fixed_responses: int, own_503s: int = 0) -> None:
         """Have the load balancer report the requests of the minute of `at` that no target got.

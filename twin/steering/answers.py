@@ -22,7 +22,14 @@ from control_lambda.aws.joining import (
     Target,
     join,
 )
-from control_lambda.aws.metrics import MINUTE_SECONDS, WINDOW_SECONDS, Counts, Prices, valid_prices
+from control_lambda.aws.metrics import (
+    MINUTE_SECONDS,
+    WINDOW_SECONDS,
+    Counts,
+    Prices,
+    latest_reports,
+    valid_prices,
+)
 from control_lambda.aws.nodes import (
     ACTIVITIES_READ,
     ACTIVITY_SECONDS,
@@ -175,6 +182,7 @@ class WorldSources:
             minutes={unit.name: world.minutes_visible(unit.name) for unit in fleet.units},
             untargeted=world.untargeted_visible(),
             refused=self._counted_refusals(at),
+            node_seconds=latest_reports(world.slow_nodes_visible(), at),
         )
 
     def prices(self, fleet: Fleet, at: float) -> Prices:

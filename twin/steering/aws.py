@@ -118,6 +118,7 @@ class AwsSteering:
                 errors=_count(outcome, LOST) + _count(outcome, REFUSED),
                 unanswered=len(outcome) - _count(outcome, SERVED),
             )
+        self.cloud.put_node_seconds(start, self._world.slow_nodes(start))
         self.cloud.put_untargeted(
             start,
             fixed_responses=_count(served.outcome, NO_UNIT),

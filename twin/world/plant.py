@@ -125,6 +125,10 @@ class Plant:
         index = self._index(unit)
         self._law.seconds[index] = self._fleet.units[index].profile.service_seconds * factor
 
+    def service_seconds(self, unit: str) -> float:
+        """The mean time (seconds) that a request takes on a node of the unit that is not slow."""
+        return float(self._law.seconds[self._index(unit)])
+
     def refuse(self, beyond_seconds: float) -> None:
         """Have nodes answer 503 at once to what they could not answer within so many seconds."""
         self._law = self._law._replace(allowed=beyond_seconds)

@@ -21,6 +21,7 @@ from twin.world.clients import RETRY_SECONDS, Clients
 from twin.world.metrics import LATE_SECONDS, partial
 from twin.world.nodes import Event, Node, Nodes
 from twin.world.plant import MINUTE_SECONDS, MinuteCounts, Plant, Served, count_minute
+from twin.world.slowness import slow_nodes
 from twin.world.strikes import Strikes
 from twin.world.trace import CapacityTrace, Demand, PriceTrace
 from twin.world.trouble import NO_TROUBLE, Trouble
@@ -97,6 +98,7 @@ class World:
             unit.name: deque(maxlen=WINDOW_SECONDS // MINUTE_SECONDS) for unit in self.fleet.units
         }
         self._untargeted: deque[tuple[int, MinuteCounts]] = deque(maxlen=WINDOW_SECONDS // MINUTE_SECONDS)
+        self._slow: deque[tuple[int, Mapping[str, float]]] = deque(maxlen=WINDOW_SECONDS // MINUTE_SECONDS)
         self._observers: list[Observer] = []
         self._rewritten: list[Callable[[], None]] = []
         self._arrivals = np.empty(0)
@@ -192,6 +194,23 @@ class World:
         }
         return {at: count for at, count in shown.items() if count}
 
+    def slow_nodes(self, start: int) -> Mapping[str, float]:
+        """The seconds that a request took on each slow node in the minute that starts then."""
+        return next((seconds for at, seconds in self._slow if at == start), {})
+
+    def slow_nodes_visible(self) -> dict[str, dict[int, float]]:
+        """What slow nodes have put and CloudWatch shows now: by node, the seconds by minute.
+
+        The twin assumes that it comes as late as the load balancer's metrics, a node's first datum, too.
+        """
+        _, latest = self._visible()
+        shown: dict[str, dict[int, float]] = {}
+        for at, seconds in self._slow:
+            if at <= latest:
+                for node, value in seconds.items():
+                    shown.setdefault(node, {})[at] = value
+        return shown
+
     def begin_minute(self) -> None:
         """Let trouble strike and capacity change as the trace says, and draw the minute's requests."""
         self.nodes.advance(self.now)
@@ -230,6 +249,7 @@ class World:
         for unit, counted in counts.units.items():
             if counted != Minute(start):
                 self._minutes[unit].append(counted)
+        self._slow.append((start, slow_nodes(self.fleet, self.nodes, self.plant, self.weights)))
         for observer in self._observers:
             observer(start, served)
         self._untargeted.append((start, counts))

@@ -5,13 +5,21 @@ it was last seen. So the memory stays small while all is well, and a look at a t
 nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from statistics import median
 from typing import Final, NamedTuple
 
 from control_lambda.core.fleet import Fleet, Unit
-from control_lambda.core.model import NodeSignal, NodesMemory, PoolSignals, Snapshot, State, TargetHealth
+from control_lambda.core.model import (
+    NodeSignal,
+    NodesMemory,
+    PoolSignals,
+    ServiceMemory,
+    Snapshot,
+    State,
+    TargetHealth,
+)
+from control_lambda.core.supply.service import planned_seconds
 
 # A node that is not ready after this many start times will not be.
 NEVER_READY_STARTS: Final = 2.0
@@ -20,10 +28,12 @@ NEVER_READY_STARTS: Final = 2.0
 DEAD_SECONDS: Final = 120.0
 # From a launch until the Auto Scaling group is seen to hold the node.
 APPEARS_SECONDS: Final = 60.0
-# Slower than the others of its unit by this factor a node refuses much of what they would answer.
+# Slower by this factor than what its unit is planned with a node refuses much of what others would answer.
 SLOW_FACTOR: Final = 1.5
-# Of fewer nodes than this nobody can tell which is the odd one.
-FEWEST_COMPARED: Final = 3
+# Seen so in three ticks, a minute apart: no hiccup.
+SLOW_SECONDS: Final = 120.0
+# Where more of a unit's nodes than this share are slow, it is the unit that is, and its profile is learned.
+MOST_SLOW: Final = 0.5
 
 
 class NodeState(StrEnum):
@@ -34,7 +44,7 @@ class NodeState(StrEnum):
     SUSPECT = "suspect"  # has served, does not now, and may recover
     DEAD = "dead"  # has served, and will not again
     HUNG = "hung"  # has not served within twice its start
-    SLOW = "slow"  # serves far worse than the others
+    SLOW = "slow"  # serves far worse than it should
 
 
 class Census(NamedTuple):
@@ -52,8 +62,17 @@ class Census(NamedTuple):
         return self.hung + self.dead
 
 
-def remember(memory: NodesMemory, signals: PoolSignals, unit: Unit, at: float) -> NodesMemory:
-    """The memory brought up to what is seen now; as it was where it is not known who serves."""
+def remember(
+    memory: NodesMemory,
+    signals: PoolSignals,
+    unit: Unit,
+    at: float,
+    limping: frozenset[str] = frozenset(),
+) -> NodesMemory:
+    """The memory brought up to what is seen now; as it was where it is not known who serves.
+
+    `limping` are the nodes of any pool that serve far worse than they should.
+    """
     if not signals.health_known:
         return memory
     unserved: list[str] = []
@@ -65,17 +84,20 @@ def remember(memory: NodesMemory, signals: PoolSignals, unit: Unit, at: float) -
             unserved.append(identity)
         else:
             unhealthy[identity] = at
-    return NodesMemory(at, tuple(unserved), unhealthy, memory.terminated)
+    worse = {node: min(memory.limping.get(node, at), at) for node in sorted(limping & signals.ready)}
+    return NodesMemory(at, tuple(unserved), unhealthy, worse, memory.terminated)
 
 
 def learn(before: State, snapshot: Snapshot, fleet: Fleet) -> dict[str, NodesMemory]:
     """What is remembered of every pool's nodes after the snapshot."""
+    limping = limping_nodes(snapshot, before.service, fleet)
     return {
         pool.name: remember(
             before.nodes.get(pool.name, NodesMemory()),
             snapshot.pools[pool.name],
             fleet.unit_of[pool.name],
             snapshot.at,
+            limping,
         )
         if pool.name in snapshot.pools
         else before.nodes.get(pool.name, NodesMemory())
@@ -84,12 +106,16 @@ def learn(before: State, snapshot: Snapshot, fleet: Fleet) -> dict[str, NodesMem
 
 
 def census(
-    memory: NodesMemory, signals: PoolSignals, unit: Unit, at: float, slow: frozenset[str] = frozenset()
+    memory: NodesMemory,
+    signals: PoolSignals,
+    unit: Unit,
+    at: float,
+    limping: frozenset[str] = frozenset(),
 ) -> Census:
-    """The pool's nodes by state; `slow` are those of any pool that serve far worse than others."""
+    """The pool's nodes by state; `limping` are those of any pool that serve far worse than they should."""
     if not signals.health_known:
         return Census()
-    known = remember(memory, signals, unit, at)
+    known = remember(memory, signals, unit, at, limping)
     by_state: dict[NodeState, list[str]] = {state: [] for state in NodeState}
     oldest_first = sorted(signals.starting.items(), key=lambda item: (item[1], item[0]))
     for identity, launched_at in oldest_first:
@@ -99,8 +125,8 @@ def census(
         else:
             state = _unhealthy_state(signals.nodes[identity], since, unit, at)
         by_state[state].append(identity)
-    limping = sorted(
-        (slow | signals.anomalous) & signals.ready,
+    slow = sorted(
+        (node for node, since in known.limping.items() if at - since >= SLOW_SECONDS),
         key=lambda identity: (signals.nodes[identity].launched_at, identity),
     )
     return Census(
@@ -108,37 +134,39 @@ def census(
         suspect=tuple(by_state[NodeState.SUSPECT]),
         dead=tuple(by_state[NodeState.DEAD]),
         hung=tuple(by_state[NodeState.HUNG]),
-        slow=tuple(limping),
+        slow=tuple(slow),
     )
 
 
 def censuses(snapshot: Snapshot, state: State, fleet: Fleet) -> dict[str, Census]:
     """The census of every pool that was sensed."""
-    slow = slow_nodes(snapshot, fleet)
+    limping = limping_nodes(snapshot, state.service, fleet)
     return {
-        name: census(state.nodes.get(name, NodesMemory()), signals, fleet.unit_of[name], snapshot.at, slow)
+        name: census(state.nodes.get(name, NodesMemory()), signals, fleet.unit_of[name], snapshot.at, limping)
         for name, signals in snapshot.pools.items()
         if name in fleet.unit_of
     }
 
 
-def slow_nodes(snapshot: Snapshot, fleet: Fleet) -> frozenset[str]:
-    """The nodes that say that a request takes far longer there than on most others of their unit."""
-    if not snapshot.node_seconds:
-        return frozenset()
-    slow: set[str] = set()
-    for unit in fleet.units:
-        pools = (snapshot.pools[pool.name] for pool in unit.pools if pool.name in snapshot.pools)
-        told = _told(frozenset().union(*(signals.ready for signals in pools)), snapshot.node_seconds)
-        if len(told) >= FEWEST_COMPARED:
-            slow.update(
-                node for node, seconds in told.items() if seconds > SLOW_FACTOR * median(told.values())
-            )
-    return frozenset(slow)
+def limping_nodes(snapshot: Snapshot, known: Mapping[str, ServiceMemory], fleet: Fleet) -> frozenset[str]:
+    """The nodes that serve far worse than they should: slower than `known` of their unit, or erring."""
+    return frozenset(
+        node
+        for unit in fleet.units
+        for node in _limping(
+            [snapshot.pools[pool.name] for pool in unit.pools if pool.name in snapshot.pools],
+            snapshot.node_seconds,
+            planned_seconds(unit, known),
+        )
+    )
 
 
-def _told(nodes: frozenset[str], node_seconds: Mapping[str, float]) -> dict[str, float]:
-    return {node: node_seconds[node] for node in nodes if node in node_seconds}
+def _limping(pools: Sequence[PoolSignals], told: Mapping[str, float], planned: float) -> frozenset[str]:
+    ready = frozenset[str]().union(*(signals.ready for signals in pools))
+    slow = frozenset(node for node in ready.intersection(told) if told[node] > SLOW_FACTOR * planned)
+    if len(slow) > MOST_SLOW * len(ready):
+        slow = frozenset()
+    return slow.union(*(signals.anomalous for signals in pools))
 
 
 def _is_new(node: NodeSignal, memory: NodesMemory, unit: Unit, at: float) -> bool:

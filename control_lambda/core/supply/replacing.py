@@ -1,4 +1,4 @@
-"""Which nodes are terminated by id: those of no use, at a bounded pace, never all on the word of a check.
+"""Which nodes are terminated by id: those of no use, then slow ones; at a bounded pace, never all at once.
 
 When everything that served looks dead at once, the checks or the image are to blame, and terminating would
 make a false alarm an outage. That is the breaker: one replacement at a time, the next only when that one
@@ -32,7 +32,7 @@ TOGETHER_SECONDS: Final = 600.0
 
 
 class Replacing(NamedTuple):
-    """What becomes of the nodes of no use.
+    """What becomes of the nodes of no use, and of those that serve far worse than they should.
 
     `doomed` are terminated now, by pool, `breaker` are the units that are spared but for the `trial` that is
     under way or begins now.
@@ -46,11 +46,13 @@ class Replacing(NamedTuple):
 def plan_replacing(snapshot: Snapshot, state: State, fleet: Fleet, found: Mapping[str, Census]) -> Replacing:
     """Choose whom to terminate; `found` is the census of every pool that was sensed."""
     breaker = open_breaker(snapshot, state, fleet, found)
+    expendable = frozenset() if breaker else _expendable(snapshot, state, fleet, found)
     doomed: dict[str, tuple[str, ...]] = {}
     for name, census in found.items():
         spared = fleet.unit_of[name].name in breaker
         useless = census.hung if spared else census.useless
         staying = [node for node in useless if node not in state.leaving]
+        staying += [node for node in census.slow if node in expendable]
         if staying and snapshot.pools[name].sizable:
             doomed[name] = tuple(staying[: allowance(name, snapshot, state)])
     trial = _under_way(snapshot, state, fleet) if breaker else None
@@ -59,6 +61,19 @@ def plan_replacing(snapshot: Snapshot, state: State, fleet: Fleet, found: Mappin
         if trial is not None:
             doomed[trial.pool] = (*doomed.get(trial.pool, ()), node)
     return Replacing({pool: nodes for pool, nodes in doomed.items() if nodes}, breaker, trial)
+
+
+def _expendable(
+    snapshot: Snapshot, state: State, fleet: Fleet, found: Mapping[str, Census]
+) -> frozenset[str]:
+    """The slow nodes whose units have others that serve."""
+    chosen: set[str] = set()
+    for unit in fleet.units:
+        pools = [pool.name for pool in unit.pools if pool.name in found]
+        serving = sum(len(snapshot.pools[pool].ready.difference(state.leaving)) for pool in pools)
+        slow = [node for pool in pools for node in found[pool].slow if node not in state.leaving]
+        chosen.update(slow[: max(0, serving - 1)])
+    return frozenset(chosen)
 
 
 def open_breaker(
@@ -101,21 +116,29 @@ def terminations(
     surplus.
     """
     for place, node in enumerate(doomed):
-        why = Cause.HUNG if node in census.hung else Cause.DEAD
-        yield Termination(pool, node, place < decrements, why)
+        yield Termination(pool, node, place < decrements, _why(node, census))
     for node in surplus:
-        yield Termination(
-            pool, node, decrement=True, why=Cause.SLOW if node in census.slow else Cause.SURPLUS
-        )
+        yield Termination(pool, node, decrement=True, why=_why(node, census))
 
 
-def leaving_first(census: Census, signals: PoolSignals, nodes: int) -> tuple[str, ...]:
-    """The nodes that serve and leave first when the pool shrinks by so many: slow ones, then the oldest."""
+def _why(node: str, census: Census) -> Cause:
+    causes = {Cause.DEAD: census.dead, Cause.HUNG: census.hung, Cause.SLOW: census.slow}
+    return next((cause for cause, nodes in causes.items() if node in nodes), Cause.SURPLUS)
+
+
+def leaving_first(
+    census: Census, signals: PoolSignals, nodes: int, doomed: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """The nodes that serve and leave first when the pool shrinks by so many: slow ones, then the oldest.
+
+    The `doomed` leave anyway.
+    """
+    slow = [node for node in census.slow if node not in doomed]
     oldest = sorted(
         signals.ready.difference(census.slow),
         key=lambda node: (signals.nodes[node].launched_at, node),
     )
-    return (*census.slow, *oldest)[:nodes]
+    return (*slow, *oldest)[:nodes]
 
 
 def _is_unsaved(snapshot: Snapshot, state: State) -> bool:

@@ -24,8 +24,8 @@ class Supply(NamedTuple):
     its losses cost on top of that. `awaits_build` says that there is no image or artifact yet that its nodes
     could run, `stopped` that a person suspended its launches.
 
-    The `doomed` nodes of no use are terminated in this tick, `useless` more are held and paid for; under the
-    breaker what looks dead is `spared`, and counts as in service. `census` tells the nodes by state.
+    The `doomed` nodes, of no use or slow, are terminated in this tick, `useless` more are held and paid for;
+    under the breaker what looks dead is `spared`, and counts as in service. `census` tells nodes by state.
     """
 
     pool: Pool
@@ -192,7 +192,7 @@ def _as_sensed(
         unit=unit,
         price=_price(pool, state),
         risk=_risk(pool, unit, state, usd_per_late_request),
-        ready=len(signals.ready) - leaving,
+        ready=len(signals.ready.difference(doomed)) - leaving,
         leaving=leaving,
         starting=len(census.starting),
         in_service=in_service,

@@ -313,3 +313,27 @@ def test_the_pause_parameter_means_what_it_says(shell: Shell) -> None:
     settings = shell.sensors.settings()
     assert settings.observe
     assert settings.problems[0].endswith("'perhaps'; valid: observe")
+
+
+def test_what_a_slow_node_says_is_known_by_its_id(shell: Shell) -> None:
+    """Joined by its address, from the latest minute that CloudWatch shows; what is old is over."""
+    shell.cloud.set_ready(FAST, 3)
+    pools = shell.sensors.sense(shell.fleet, NOON, ()).pools
+    slow, healed, _ = sorted(pools[FAST].ready)
+    shell.cloud.put_node_seconds(NOON - 600, {healed: 1.5})
+    shell.cloud.put_node_seconds(NOON - 240, {slow: 1.5})
+    shell.cloud.put_node_seconds(NOON - 180, {slow: 1.8})
+    assert shell.sensors.sense(shell.fleet, NOON, ()).node_seconds == {slow: 1.8}
+
+
+def test_however_many_nodes_are_slow_a_tick_makes_as_many_calls(shell: Shell) -> None:
+    """One expression finds them all."""
+    shell.cloud.set_ready(FAST, 5)
+    ready = shell.sensors.sense(shell.fleet, NOON, ()).pools[FAST].ready
+    calls = []
+    for slow in ((), ready):
+        shell.cloud.put_node_seconds(NOON - 180, dict.fromkeys(slow, 2.0))
+        shell.cloud.calls.clear()
+        assert shell.sensors.sense(shell.fleet, NOON, ()).node_seconds == dict.fromkeys(slow, 2.0)
+        calls.append(dict(shell.cloud.calls))
+    assert calls[0] == calls[1]

@@ -312,7 +312,7 @@ def test_the_pager_wakes_for_users_and_for_a_dead_loop_alone() -> None:
     ids = re.findall(r"'Fn::GetAtt': \['(\w+)', 'Arn'\]", str(pager["AlarmRule"]))
     names = {template()["Resources"][identity]["Properties"]["AlarmName"] for identity in ids}
     wakes = {"objective-missed", "no-ready-unit", "tick-missing", "tick-failing", "lease-stuck"}
-    wakes |= {"survival", "all-unhealthy"}
+    wakes |= {"survival", "all-unhealthy", "breaker"}
     assert names == {f"{STACK}-{key}" for key in wakes}
 
 

@@ -29,6 +29,7 @@ from twin.world.trouble import Trouble
 from twin.world.world import EPOCH, Scenario, World
 
 MINUTES = 120
+CASE_MINUTES = 45
 NEURON_SPOT, NEURON, GPU_SPOT, GPU = "neuron-spot", "neuron-on-demand", "gpu-spot", "gpu-on-demand"
 
 
@@ -197,6 +198,7 @@ def test_an_action_that_fails_leaves_both_ways_with_the_same_snapshot(action: st
 
 
 TROUBLES: Final = (
+    {"at": 1, "what": "node-slow", "pool": GPU_SPOT, "nodes": 1, "factor": 3},
     {"at": 1, "minutes": 9, "what": "node-errors", "pool": NEURON, "nodes": 1, "share": 0.5},
     {"at": 2, "what": "node-dead", "pool": GPU, "nodes": 1},
     {"at": 2, "minutes": 2, "what": "group-status", "pool": NEURON_SPOT, "status": "DEGRADED"},
@@ -214,13 +216,53 @@ def test_trouble_shows_alike_both_ways() -> None:
     """Zones, health, anomalies, limits, suspensions, statuses, groups that are gone and calls that fail."""
     minutes = 13
     trouble = Trouble.parse({"trouble": list(TROUBLES)}, TWINS, minutes)
-    nodes, pools = set(), set()
+    nodes, pools, slow = set(), set(), set()
     for ours, theirs in snapshots(replace(scenario_of(TWINS, minutes, {}, PriceTrace({})), trouble=trouble)):
         assert canonical(ours) == canonical(theirs)
         pools |= {(signals.status, signals.launch_suspended.value) for signals in ours.pools.values()}
+        slow |= set(ours.node_seconds.values())
         nodes |= {node.target.value for signals in ours.pools.values() for node in signals.nodes.values()}
     assert {"healthy", "unhealthy", "initial"} <= nodes
+    assert slow == {1.8}
     assert {("DEGRADED", ""), ("DELETED", ""), ("ACTIVE", "aws")} <= pools
+
+
+# A case: what befalls the fleet, and the reasons that the loop gives because of it.
+CASES: Final = {
+    "nodes die and slow down": (
+        (
+            {"at": 15, "what": "node-dead", "pool": NEURON_SPOT, "nodes": 3},
+            {"at": 15, "what": "node-slow", "pool": GPU_SPOT, "nodes": 1, "factor": 3},
+        ),
+        {Code.DEAD, Code.SLOW, Code.REPLACED},
+    ),
+    "calls fail and a zone refuses": (
+        (
+            {"at": 8, "minutes": 12, "what": "api-fails", "action": "DescribeTargetHealth"}
+            | {"code": "Throttling", "share": 0.5},
+            {"at": 15, "minutes": 20, "what": "zone-refuses", "pool": NEURON_SPOT}
+            | {"zones": ["us-east-1a"], "kind": "shortage"},
+        ),
+        {Code.HEALTH_INFERRED, Code.ZONE_REFUSED},
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=CASES)
+def troubled(request: pytest.FixtureRequest) -> tuple[Run, Run, set[str]]:
+    """A case over memory and through AWS, and the reasons that it is to bring."""
+    entries, codes = CASES[request.param]
+    trouble = Trouble.parse({"trouble": list(entries)}, TWINS, CASE_MINUTES)
+    told = replace(scenario_of(TWINS, CASE_MINUTES, {}, PriceTrace({})), trouble=trouble)
+    core, aws = (run_policy(told, "merit-order", way, lambda *_: None) for way in ("core", "aws"))
+    return core, aws, {str(code) for code in codes}
+
+
+def test_a_case_is_decided_alike_both_ways(troubled: tuple[Run, Run, set[str]]) -> None:
+    """Every key of every decision record, and the trouble does show in them."""
+    core, aws, codes = troubled
+    assert aws.records == core.records
+    assert codes <= {reason.code for record in core.records for reason in record.reasons}
 
 
 def test_prices_that_aws_cannot_quote_are_refused() -> None:

@@ -1,12 +1,12 @@
 """Gap: metrics.
 
 Moto keeps one datum per sample and rescans all of them, has no percentiles, and answers metric math with
-nothing. Restored: statistics and percentiles from minute buckets, metric math, the load balancer's metrics
-in a minute's datum that is late by two minutes, or as trouble has it, and absent when there is nothing to
-report.
+nothing. Restored: statistics and percentiles from minute buckets, metric math and SEARCH, the load balancer's
+metrics in a minute's datum that is late by two minutes, or as trouble has it, and absent when there is
+nothing to report.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil
 from typing import Any, Final
 
@@ -15,7 +15,8 @@ import numpy as np
 from control_lambda.core.names import LOAD_BALANCER_NAMESPACE, TARGET_GROUP
 from twin.cloud.moto_gaps.deployment import Deployment
 from twin.cloud.moto_gaps.metric_math import Values, evaluate
-from twin.cloud.moto_gaps.minutes import MINUTE, Minutes, Series, minute_of, series
+from twin.cloud.moto_gaps.metric_search import MOST_FOUND, Search, label, parse
+from twin.cloud.moto_gaps.minutes import MINUTE, Bucket, Minutes, Series, minute_of, series
 from twin.cloud.moto_gaps.protocol import (
     AwsError,
     Operation,
@@ -90,15 +91,29 @@ class CloudWatch:
         minutes = _window(parameters)
         _check_queries(queries, len(minutes))
         shown = minutes if parameters.get("ScanBy") == "TimestampAscending" else minutes[::-1]
-        found = self._values(queries, minutes)
-        return {
-            "Messages": [],
-            "MetricDataResults": [
-                _result(query, found[query["Id"]], shown)
-                for query in queries
-                if query.get("ReturnData", True)
-            ],
-        }
+        searches = {query["Id"]: parse(query.get("Expression", "")) for query in queries}
+        found = self._values([query for query in queries if searches[query["Id"]] is None], minutes)
+        results: list[Result] = []
+        for query in queries:
+            search = searches[query["Id"]]
+            if search is not None:
+                results.extend(self._search(query, search, minutes, shown))
+            elif query.get("ReturnData", True):
+                results.append(_result(query, found[query["Id"]], shown))
+        return {"Messages": [], "MetricDataResults": results}
+
+    def _search(
+        self, query: Parameters, search: Search, minutes: Sequence[int], shown: Sequence[int]
+    ) -> Iterator[Result]:
+        """A result for each series found; what servers put is assumed as late as the load balancer's."""
+        keys = sorted((key for key in self._minutes.known if search.finds(key)), key=_name_of)
+        for key in keys[:MOST_FOUND]:
+            values = {
+                minute: self._statistic(bucket, search.statistic)
+                for minute, bucket in self._minutes.between(key, self._past(minutes)).items()
+            }
+            if values:
+                yield _result({**query, "Label": label(query.get("Label", ""), key)}, values, shown)
 
     def _values(self, queries: Sequence[Parameters], minutes: Sequence[int]) -> Mapping[str, Values]:
         """Every query's values by its id: metrics first, then expressions as soon as they can be computed."""
@@ -124,13 +139,18 @@ class CloudWatch:
         visible = self._past(minutes) if key.namespace == LOAD_BALANCER_NAMESPACE else minutes
         values: dict[int, float] = {}
         for minute, bucket in self._minutes.between(key, visible).items():
-            value = bucket.statistic(wanted["Stat"])
-            if value is None:
-                raise _invalid(f"The value {wanted['Stat']} for parameter Stat is not supported.")
+            value = self._statistic(bucket, wanted["Stat"])
             seen = self._seen(key, minute, wanted["Stat"], value)
             if seen is not None:
                 values[minute] = seen
         return values
+
+    @staticmethod
+    def _statistic(bucket: Bucket, statistic: str) -> float:
+        value = bucket.statistic(statistic)
+        if value is None:
+            raise _invalid(f"The value {statistic} for parameter Stat is not supported.")
+        return value
 
     def _seen(self, key: Series, minute: int, statistic: str, value: float) -> float | None:
         """The statistic as it is seen now; None: not yet, or never."""
@@ -170,6 +190,10 @@ def _check_queries(queries: Sequence[Parameters], minutes: int) -> None:
 
 def _series(metric: Parameters) -> Series:
     return series(metric["Namespace"], metric["MetricName"], _dimensions(metric))
+
+
+def _name_of(key: Series) -> list[tuple[str, str]]:
+    return sorted(key.dimensions)
 
 
 def _dimensions(metric: Parameters) -> Mapping[str, str]:

@@ -101,6 +101,11 @@ class Minutes:
         """The minute's bucket; None when nothing was measured."""
         return self._buckets.get(key, {}).get(minute)
 
+    @property
+    def known(self) -> Iterable[Series]:
+        """Every series that has ever had a value."""
+        return tuple(self._buckets)
+
     def between(self, key: Series, minutes: Iterable[int]) -> Mapping[int, Bucket]:
         """The buckets of those `minutes` that have one, in their order."""
         buckets = self._buckets.get(key, {})

@@ -1,7 +1,9 @@
 """In which state every node is, from what is seen and the little that is remembered."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 import pytest
 
@@ -9,6 +11,7 @@ from control_lambda.core.model import (
     NodeSignal,
     NodesMemory,
     PoolSignals,
+    ServiceMemory,
     Snapshot,
     State,
     TargetHealth,
@@ -19,6 +22,7 @@ from control_lambda.core.supply.nodes import DEAD_SECONDS, Census
 from tests.control_lambda.core.examples import NOON, START, booting, fleet, group, serving, unit
 
 FLEET = fleet(unit("aa"), unit("bb"))
+STATE = State()
 UNIT = FLEET.units[0]
 A, B = (pool.name for pool in FLEET.pools)
 UNHEALTHY, INITIAL, NONE = TargetHealth.UNHEALTHY, TargetHealth.INITIAL, TargetHealth.NONE
@@ -99,20 +103,66 @@ def test_what_is_remembered_stays_while_nobody_knows_who_serves() -> None:
     assert nodes.census(memory, blind, UNIT, NOON + 600) == Census()
 
 
-def test_an_anomalous_node_is_slow() -> None:
-    """It serves, and answers more errors than the others."""
-    held = {**serving(["i-1"]), "i-2": NodeSignal(0.0, target=TargetHealth.HEALTHY, anomalous=True)}
+def ticks(
+    pools: Mapping[str, PoolSignals], told: Mapping[str, float], times: Sequence[float], state: State = STATE
+) -> dict[str, tuple[str, ...]]:
+    """The slow nodes by pool after ticks at these times that all saw the same."""
+    for at in times:
+        seen = Snapshot(at, pools=pools, node_seconds=told)
+        state = replace(state, nodes=nodes.learn(state, seen, FLEET))
+    return {pool: census.slow for pool, census in nodes.censuses(seen, state, FLEET).items()}
 
-    assert lived((NOON, held)).slow == ("i-2",)
+
+THREE_TICKS: Final = (NOON, NOON + 60, NOON + 120)
 
 
-def test_a_node_far_slower_than_the_others_of_its_unit_is_slow() -> None:
-    """The servers report their latency; of two nobody can tell which is the odd one."""
+def test_an_anomalous_node_is_slow_after_three_ticks() -> None:
+    """It serves, and answers more errors than the others; one look may be a hiccup."""
+    odd = {"i-2": NodeSignal(0.0, target=TargetHealth.HEALTHY, anomalous=True)}
+    pools = {A: PoolSignals(2, {**serving(["i-1"]), **odd})}
+
+    assert ticks(pools, {}, THREE_TICKS)[A] == ("i-2",)
+    assert ticks(pools, {}, THREE_TICKS[:2])[A] == ()
+
+
+def test_a_node_that_says_it_is_far_slower_than_its_unit_is_slow() -> None:
+    """In three ticks a minute apart; of events in between there may be any number."""
     pools = {A: group(A, 3), B: group(B, 2)}
-    told = {f"i-{A}-0": 0.5, f"i-{A}-1": 0.5, f"i-{A}-2": 1.5, f"i-{B}-0": 0.5, f"i-{B}-1": 1.5}
-    found = nodes.censuses(Snapshot(NOON, pools=pools, node_seconds=told), State(), FLEET)
+    slow = 1.6 * UNIT.profile.service_seconds
+    told = {f"i-{A}-1": 1.4 * UNIT.profile.service_seconds, f"i-{A}-2": slow, "i-gone": slow}
 
-    assert (found[A].slow, found[B].slow) == ((f"i-{A}-2",), ())
+    assert ticks(pools, told, THREE_TICKS) == {A: (f"i-{A}-2",), B: ()}
+    assert ticks(pools, told, (NOON, NOON + 1, NOON + 2, NOON + 119))[A] == ()
+
+
+def test_a_node_that_was_well_in_between_is_not_slow() -> None:
+    """It begins anew."""
+    pools = {A: group(A, 3)}
+    told = {f"i-{A}-2": 3 * UNIT.profile.service_seconds}
+    state = STATE
+    for at, said in ((NOON, told), (NOON + 60, {}), (NOON + 120, told)):
+        seen = Snapshot(at, pools=pools, node_seconds=said)
+        state = replace(state, nodes=nodes.learn(state, seen, FLEET))
+
+    assert nodes.censuses(seen, state, FLEET)[A].slow == ()
+
+
+def test_slow_is_measured_against_what_the_unit_is_known_to_take() -> None:
+    """Where the profile is wrong every node is slower than it says."""
+    pools = {A: group(A, 3)}
+    told = {f"i-{A}-2": 1.6 * UNIT.profile.service_seconds}
+    learned = replace(STATE, service={UNIT.name: ServiceMemory(ratio=1.5)})
+
+    assert ticks(pools, told, THREE_TICKS, learned)[A] == ()
+
+
+def test_where_most_of_its_nodes_are_slow_the_unit_is() -> None:
+    """Its service time is learned; replacing its nodes would change nothing. Its pools count together."""
+    fleet_pool = {A: group(A, 4)}
+    told = {f"i-{A}-{number}": 3 * UNIT.profile.service_seconds for number in range(3)}
+
+    assert ticks(fleet_pool, told, THREE_TICKS)[A] == ()
+    assert len(ticks({A: group(A, 6)}, told, THREE_TICKS)[A]) == 3
 
 
 def test_the_memory_of_a_thousand_nodes_that_all_fell_ill_fits_into_the_state() -> None:

@@ -163,12 +163,74 @@ def test_a_slow_node_leaves_first_when_its_pool_shrinks() -> None:
     """By its id, with its place; the group itself would take its oldest."""
     limping = {"i-slow": NodeSignal(NOON - 5000, target=TargetHealth.HEALTHY, anomalous=True)}
     pools = {CHEAP: held({**well(CHEAP, 2), **limping})}
-    decision, _ = decided(pools, 70.0, remembering())
+    memory = NodesMemory(NOON - 60, limping={"i-slow": NOON - 120})
+    decision, _ = decided(pools, 70.0, remembering(nodes={CHEAP: memory}))
 
     assert [(item.node, item.why, item.decrement) for item in decision.terminate] == [
         ("i-slow", Cause.SLOW, True)
     ]
     assert decision.sizes == {}
+
+
+def limping(pool: str, count: int) -> tuple[dict[str, NodeSignal], NodesMemory]:
+    """Nodes of the pool that serve and have answered far more errors than others for three ticks."""
+    names = [f"i-{pool}-slow-{number}" for number in range(count)]
+    signals = {name: NodeSignal(LONG_AGO, target=TargetHealth.HEALTHY, anomalous=True) for name in names}
+    return signals, NodesMemory(NOON - 60, limping=dict.fromkeys(names, NOON - 120))
+
+
+def test_a_slow_node_is_replaced_and_keeps_its_place() -> None:
+    """One of the two, as the pace allows."""
+    slow, memory = limping(CHEAP, 2)
+    state = remembering(nodes={CHEAP: memory})
+    decision, after = decided({CHEAP: held({**well(CHEAP, 4), **slow})}, 600.0, state)
+
+    (item,) = decision.terminate
+    assert (item.why, item.decrement, item.node in slow) == (Cause.SLOW, False, True)
+    assert after.nodes[CHEAP].terminated == (NOON,)
+    assert decided({CHEAP: held({**well(CHEAP, 4), **slow})}, 600.0, after, at=NOON + 60)[0].terminate == ()
+
+
+def test_a_slow_node_waits_for_the_dead_and_hung() -> None:
+    """They serve nobody; all share one pace."""
+    slow, memory = limping(CHEAP, 1)
+    dead, fallen = ill(CHEAP, 1)
+    state = remembering(nodes={CHEAP: replace(memory, unhealthy=fallen.unhealthy)})
+    decision, _ = decided({CHEAP: held({**well(CHEAP, 4), **slow, **dead})}, 600.0, state)
+
+    assert [item.why for item in decision.terminate] == [Cause.DEAD]
+
+
+def test_the_last_node_of_a_unit_that_serves_stays_however_slow() -> None:
+    """Slow answers are answers."""
+    slow, memory = limping(CHEAP, 1)
+    decision, _ = decided({CHEAP: held(slow)}, 100.0, remembering(nodes={CHEAP: memory}))
+
+    assert decision.terminate == ()
+    assert Code.SLOW in codes(decision)
+
+
+def test_a_slow_node_gives_up_its_place_where_the_pool_may_not_grow() -> None:
+    """Nothing could be had in its place, and the group would only try."""
+    slow, memory = limping(CHEAP, 1)
+    state = remembering(
+        nodes={CHEAP: memory},
+        refusals={CHEAP: Refusal(EvidenceKind.SHORTAGE, CHEAP, NOON - 60, NOON + 600, 1)},
+    )
+    decision, _ = decided({CHEAP: held({**well(CHEAP, 4), **slow})}, 600.0, state)
+
+    assert [(item.why, item.decrement) for item in decision.terminate] == [(Cause.SLOW, True)]
+
+
+def test_while_the_breaker_is_open_no_slow_node_is_replaced() -> None:
+    """What serves is needed."""
+    slow, memory = limping(DEAR, 1)
+    dead, fallen = ill(CHEAP, 3)
+    state = remembering(nodes={CHEAP: fallen, DEAR: memory})
+    pools = {CHEAP: held(dead), DEAR: held(slow)}
+    decision, _ = decided(pools, 300.0, state)
+
+    assert Cause.SLOW not in {item.why for item in decision.terminate}
 
 
 def test_while_all_is_well_a_pool_shrinks_by_its_size() -> None:
