@@ -200,6 +200,7 @@ def values(stack: ControlStack, hour: Hour) -> dict[str, str]:
         parts.routing.listener.listener_arn: environ[names.LISTENER_ARN],
         parts.routing.load_balancer.load_balancer_full_name: balancer(hour),
         parts.control.fleet_parameter.parameter_name: environ[names.FLEET_PARAMETER],
+        parts.control.pause_parameter_name: environ[names.PAUSE_PARAMETER],
         parts.control.table.table_arn: arn(cloud, "dynamodb", f"table/{environ[names.STATE_TABLE]}"),
         parts.control.tick.function_arn: arn(cloud, "lambda", f"function:{TICK_FUNCTION}"),
         parts.control.signals.function_arn: arn(cloud, "lambda", "function:fulcrum-signals"),

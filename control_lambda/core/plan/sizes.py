@@ -78,15 +78,33 @@ def _cheapest(
     supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float
 ) -> Plan:
     options = tuple(_option(supply) for supply in supplies)
-    return _plans.plan(_question(options, tables, _need(supplies, fleet, demand, survival)))
+    return _plans.plan(_question(options, tables, _need(supplies, tables, fleet, demand, survival)))
 
 
-def _need(supplies: Sequence[Supply], fleet: Fleet, demand: float, survival: float) -> Need:
+def _need(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: float, survival: float) -> Need:
     surviving = demand * (1 - max(fleet.reserve.values(), default=0.0))
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
-    outlived = {market: share * OUTLIVED for market, share in reserve.items()}
+    outlived = {
+        market: _outlived(share * OUTLIVED, supplies, tables, demand, survival)
+        for market, share in reserve.items()
+    }
     return Need(demand, needed, reserve, spendable(supplies, fleet), outlived)
+
+
+def _outlived(
+    share: float, supplies: Sequence[Supply], tables: Tables, demand: float, survival: float
+) -> float:
+    """The share of `demand` that any one pool's loss has to leave carried: `share` of what is expected.
+
+    Nodes come whole: what fills less than half of the smallest one is not worth one that stands by for it.
+    """
+    if demand <= 0:
+        return 0.0
+    smallest = min((rpm_of(tables[supply.unit.name], 1) for supply in supplies), default=0.0)
+    if share * survival < smallest / 2:
+        return 0.0
+    return share * min(1.0, _rounded_up(survival / demand, SURVIVAL_STEP))
 
 
 def price_of_outliving(
@@ -96,7 +114,7 @@ def price_of_outliving(
     if not fleet.reserve:
         return 0.0
     options = tuple(replace(_option(supply), in_service=0, start_premium=0.0) for supply in supplies)
-    need = _need(supplies, fleet, demand, survival)
+    need = _need(supplies, tables, fleet, demand, survival)
     without = _plans.plan(_question(options, tables, replace(need, outlived={})))
     outliving = _plans.plan(_question(options, tables, need))
     return max(0.0, outliving.cost_usd_per_hour - without.cost_usd_per_hour)
