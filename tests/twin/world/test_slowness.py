@@ -48,7 +48,7 @@ def test_a_node_that_is_hardly_slower_says_nothing() -> None:
 
 def test_a_unit_that_is_slow_whole_says_so_on_every_node_that_has_traffic() -> None:
     """Each server knows only itself."""
-    entries = [{"at": 0, "what": "unit-slow", "unit": name, "factor": 2} for name in ("neuron", "idle")]
-    world = world_with(*entries)
+    slow: dict[str, object] = {"at": 0, "what": "unit-slow", "factor": 2}
+    world = world_with({**slow, "unit": "neuron"}, {**slow, "unit": "idle"})
     run(world, 4)
     assert [list(seconds.values()) for seconds in world.slow_nodes_visible().values()] == [[1.0, 1.0]]
