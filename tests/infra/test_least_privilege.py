@@ -85,11 +85,16 @@ def answering(tick: Any) -> Any:
     return respond
 
 
+PAUSE = "/fulcrum/Fulcrum/pause"  # of the stack that `control_stack` makes
+
+
 class Drive:
     """The hour under way."""
 
     def __init__(self, world: World, steering: AwsSteering) -> None:
         self.world, self.steering, self.cloud = world, steering, steering.cloud
+        # The stack names this parameter after itself; the embedded account has no stacks.
+        steering.environ = {**steering.environ, names.PAUSE_PARAMETER: PAUSE}
         self.recorders = {name: Recorder(self.cloud) for name in ("tick", "signals", "release")}
         steering.ports = handler.Ports.connect(steering.environ, self.recorders["tick"].connect)
         steering.signals = signals.Signals.connect(steering.environ, self.recorders["signals"].connect)
@@ -200,7 +205,6 @@ def values(stack: ControlStack, hour: Hour) -> dict[str, str]:
         parts.routing.listener.listener_arn: environ[names.LISTENER_ARN],
         parts.routing.load_balancer.load_balancer_full_name: balancer(hour),
         parts.control.fleet_parameter.parameter_name: environ[names.FLEET_PARAMETER],
-        parts.control.pause_parameter_name: environ[names.PAUSE_PARAMETER],
         parts.control.table.table_arn: arn(cloud, "dynamodb", f"table/{environ[names.STATE_TABLE]}"),
         parts.control.tick.function_arn: arn(cloud, "lambda", f"function:{TICK_FUNCTION}"),
         parts.control.signals.function_arn: arn(cloud, "lambda", "function:fulcrum-signals"),
