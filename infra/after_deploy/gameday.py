@@ -65,10 +65,12 @@ class Played:
 def default_rpm(client: Client, deployed: Deployed, scenario: str) -> float:
     """A load that the scenario can show something with, by the nodes that serve now."""
     state = item(client, deployed).state
-    ready = {} if state is None else state.ready
-    fleet = deployed.fleet
+    health = {} if state is None else state.health
+    units = {unit.name: unit for unit in deployed.fleet.units}
     carried = sum(
-        60 / fleet.unit_of[pool].profile.service_seconds * ready.get(pool, 0) for pool in fleet.pool_named
+        60 / units[name].profile.service_seconds * known.nodes
+        for name, known in health.items()
+        if name in units
     )
     factor = LAUNCHING_LOAD if scenario == SHORTAGE else EASY_LOAD
     return max(LEAST_RPM, float(ceil(factor * carried)))
