@@ -86,25 +86,19 @@ def _need(supplies: Sequence[Supply], tables: Tables, fleet: Fleet, demand: floa
     needed = 0.0 if surviving >= survival else min(demand, _rounded_up(survival, demand * SURVIVAL_STEP))
     reserve = {str(market): share for market, share in fleet.reserve.items()}
     outlived = {
-        market: _outlived(share * OUTLIVED, supplies, tables, demand, survival)
-        for market, share in reserve.items()
+        market: _outlived(share * OUTLIVED, supplies, tables, survival) for market, share in reserve.items()
     }
     return Need(demand, needed, reserve, spendable(supplies, fleet), outlived)
 
 
-def _outlived(
-    share: float, supplies: Sequence[Supply], tables: Tables, demand: float, survival: float
-) -> float:
-    """The share of `demand` that any one pool's loss has to leave carried: `share` of what is expected.
+def _outlived(share: float, supplies: Sequence[Supply], tables: Tables, survival: float) -> float:
+    """The share of the demand that any one pool's loss has to leave carried.
 
-    Nodes come whole: what fills less than half of the smallest one is not worth one that stands by for it.
+    None where that share of what is expected, `survival` (rpm), fills less than half of the smallest node:
+    nodes come whole, and such a fleet would pay for one that stands by for next to nothing.
     """
-    if demand <= 0:
-        return 0.0
     smallest = min((rpm_of(tables[supply.unit.name], 1) for supply in supplies), default=0.0)
-    if share * survival < smallest / 2:
-        return 0.0
-    return share * min(1.0, _rounded_up(survival / demand, SURVIVAL_STEP))
+    return 0.0 if share * survival < smallest / 2 else share
 
 
 def price_of_outliving(
