@@ -9,6 +9,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
+from control_lambda.core.model import EvidenceKind
 from control_lambda.core.names import CLUSTER_TAG, NODE_GROUP_TAG
 from control_lambda.core.supply.refusal_kinds import kind_of_refusal
 from infra.after_deploy.clock import Clock
@@ -135,7 +136,7 @@ class Smoke:
         state = item(self._client, self._deployed).state
         wanted = {} if state is None else {pool: count for pool, count in state.desired.items() if count}
         text = "wanted: " + (", ".join(f"{pool} {count}" for pool, count in wanted.items()) or "none yet")
-        for find in (self._overdue, self._refused):
+        for find in (self._overdue, self._given_up, self._refused):
             if problem := find(wanted):
                 return Seen(False, text, *problem)
         nothing = "requests do not reach the loop's metrics, or the budget holds no node"
@@ -201,6 +202,21 @@ class Smoke:
             if age > OVERDUE * start:
                 runs = f"{instance['InstanceId']} of {pool} runs for {age / 60:.0f} minutes"
                 return f"{runs} and serves nothing (a start takes {start / 60:.0f})", POD_EVENTS
+        return None
+
+    def _given_up(self, wanted: Mapping[str, int]) -> tuple[str, str] | None:
+        """A pool whose nodes the loop has given up, because they never served within twice their start."""
+        state = item(self._client, self._deployed).state
+        refusals = () if state is None else state.refusals.values()
+        pools = [
+            refusal.pool for refusal in refusals if refusal.count and refusal.kind is EvidenceKind.NEVER_READY
+        ]
+        for pool in sorted(pools, key=lambda pool: pool not in wanted):
+            start = self._deployed.fleet.unit_of[pool].profile.start_seconds
+            return (
+                f"nodes of {pool} never serve: given up after {OVERDUE * start / 60:.0f} minutes",
+                POD_EVENTS,
+            )
         return None
 
     def picture(self) -> Seen:

@@ -171,6 +171,7 @@ def test_a_spot_pool_shares_its_units_target_group(
         "AWS::CloudWatch::Alarm": 3,
         "AWS::EC2::LaunchTemplate": 1,
         "AWS::EKS::Nodegroup": 1,
+        "AWS::FIS::ExperimentTemplate": 1,  # the loss of spot nodes
     }
     assert (changes.removed, changes.replaced) == ({}, {})
     assert changes.touched("AWS::ElasticLoadBalancingV2::TargetGroup") == set()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from control_lambda.core.fleet import Fleet, parse_fleet
 from control_lambda.core.model import plain
+from control_lambda.core.reasons import Code
 from control_lambda.core.record import Answer as TickAnswer
 from control_lambda.core.record import DecisionRecord
 from infra.after_deploy.load import NO_ANSWER, Answer
@@ -118,7 +119,8 @@ class Account:
 
     def _log(self, answer: TickAnswer | None) -> None:
         if isinstance(answer, DecisionRecord):
-            self.ticks.append(answer.at)
+            if Code.NO_MEMORY not in {reason.code for reason in answer.reasons}:
+                self.ticks.append(answer.at)
             self.cloud.log_tick(plain(answer))
 
     def _note(self, start: int, served: Served) -> None:
