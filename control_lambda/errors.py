@@ -46,6 +46,7 @@ _MISSING: Final = frozenset(
     }
 )
 _FORBIDDEN: Final = frozenset({"ValidationError", "AccessDenied", "AccessDeniedException"})
+_INVALID: Final = frozenset({"ValidationError", "InvalidParameterValue", "InvalidParameterCombination"})
 _BUSY: Final = frozenset(
     {"ResourceInUseException", "ResourceInUse", "ScalingActivityInProgress", "ResourceContention"}
 )
@@ -80,6 +81,11 @@ def is_missing(error: BaseException) -> bool:
 def is_forbidden(error: BaseException) -> bool:
     """The call will be refused again: above a maximum, no such group, no permission."""
     return code_of(error) in _FORBIDDEN
+
+
+def is_invalid(error: BaseException) -> bool:
+    """The request itself was refused: asking the same again brings the same answer."""
+    return code_of(error) in _INVALID
 
 
 def is_busy(error: BaseException) -> bool:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from botocore.exceptions import ClientError
+
 from control_lambda.aws.validity import is_count, is_price
 from control_lambda.core import names
 from control_lambda.core.fleet import Fleet
@@ -16,7 +18,7 @@ from control_lambda.core.metrics import Metric
 from control_lambda.core.model import Evidence, EvidenceKind, Minute
 from control_lambda.core.supply.refusal_kinds import LAUNCH_REFUSALS
 from control_lambda.environment import Environment, target_group_dimension
-from control_lambda.errors import IncompleteAnswerError
+from control_lambda.errors import IncompleteAnswerError, code_of, is_invalid
 
 MINUTE_SECONDS: Final = 60
 # A quarter of an hour to bridge gaps, and the two minutes by which ALB metrics are late.
@@ -75,8 +77,8 @@ class MetricsReader:
         queries = [query for name in deployed for query in self._unit_queries(name, fleet)]
         queries += self._untargeted_queries(fleet)
         queries += [self._refusal_query(pool.name, kind) for pool in fleet.pools for kind in LAUNCH_REFUSALS]
-        queries.append(self._nodes_query())
-        points, invalid = valid_counts(self._read(queries, at, WINDOW_SECONDS), at)
+        read, refused = self._read_with_nodes(queries, at)
+        points, invalid = valid_counts(read, at)
         return Counts(
             {name: _minutes(name, points) for name in deployed},
             _untargeted(points),
@@ -90,8 +92,23 @@ class MetricsReader:
             latest_reports(
                 {key.removeprefix(_OF_NODE): series for key, series in points.items() if _is_of_node(key)}, at
             ),
-            invalid,
+            refused + invalid,
         )
+
+    def _read_with_nodes(
+        self, queries: list[dict[str, Any]], at: float
+    ) -> tuple[dict[str, Points], tuple[str, ...]]:
+        """The window's minutes and what slow nodes say; if AWS refuses to search, a line instead of that.
+
+        A refused expression refuses its whole batch, and demand is not given up for a comfort.
+        """
+        try:
+            return self._read([*queries, self._nodes_query()], at, WINDOW_SECONDS), ()
+        except ClientError as error:
+            if not is_invalid(error):
+                raise
+            told = f"metrics: slow nodes are not searched for: {code_of(error)}"
+        return self._read(queries, at, WINDOW_SECONDS), (told,)
 
     def prices(self, fleet: Fleet, at: float) -> Prices:
         """The latest price of each pool of which one is known.
@@ -196,6 +213,8 @@ class MetricsReader:
             )
             for result in answer["MetricDataResults"]:
                 if result.get("StatusCode") not in _ANSWERED:
+                    if result["Id"] == _NODES:
+                        continue
                     raise IncompleteAnswerError(f"{result['Id']}: {result.get('StatusCode')}")
                 series = points.setdefault(_key(result), {})
                 moments = (int(moment.timestamp()) for moment in result["Timestamps"])
