@@ -21,7 +21,7 @@ from twin.world import slowness as twin
 
 @dataclass
 class CloudWatch:
-    """Answers every query with nothing, the search as `search` says; `refusal` is the code of a refused call."""
+    """Answers with nothing; the search as `search` says, and with the code `refusal` where that is given."""
 
     search: str = "Complete"
     refusal: str = ""
